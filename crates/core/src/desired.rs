@@ -1,0 +1,1 @@
+//! What a validated group asks for.

@@ -1,0 +1,2 @@
+//! The Kagami operator.
+fn main() {}
