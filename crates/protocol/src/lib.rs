@@ -1,1 +1,39 @@
-//! kagami-protocol
+//! What the operator and the node agents say to each other.
+//!
+//! The operator dials each agent over mutual TLS (a certificate authority of the group's own) and both sides send
+//! newline-delimited JSON frames: [`ToAgent`] one way, [`FromAgent`] the other. Agents and operators of different
+//! releases meet for months, so every field added later is optional or has a default, unknown fields are ignored,
+//! and an order that an agent does not know is refused as [`Refused::Unsupported`], never guessed.
+//!
+//! Nothing here does I/O. The words of the engine (`INFO`, `CLUSTER NODES`) are read by [`engine_text`].
+
+pub mod engine_text;
+mod messages;
+
+pub use messages::*;
+
+/// The newest version of the protocol this code speaks; peers use the lower of both.
+pub const VERSION: u32 = 1;
+/// The TCP port on which an agent takes the operator's connection (mutual TLS).
+pub const AGENT_PORT: u16 = 8379;
+/// The TCP port on which an agent serves `/livez`, `/readyz` and `/metrics` (plain HTTP).
+pub const HEALTH_PORT: u16 = 8380;
+/// The longest frame that is read, in bytes; a longer one ends the connection.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often each side says that it is there, in milliseconds.
+pub const BEAT_MS: u64 = 500;
+/// A guarded primary pauses writes after it heard no witness for this long, in milliseconds.
+///
+/// Witnesses: the operator's [`ToAgent::Confirm`], an online replica's acknowledgement, the apiserver's lease.
+pub const FENCE_SILENCE_MS: u64 = 1_500;
+/// How long the operator waits after raising the term before it counts a silent primary as fenced, in milliseconds.
+///
+/// Twice the silence that the agent allows itself: one whole silence, the time a confirmation may have been under way,
+/// and the agent's own tick.
+pub const FENCE_BOUND_MS: u64 = 3_000;
+/// The DNS name in an agent's certificate.
+pub const AGENT_SERVER_NAME: &str = "agent.kagami";
+/// The name of the engine's user for the agent (unix socket and loopback only by use; all commands).
+pub const AGENT_USER: &str = "kagami-agent";
+/// The name of the engine's user that replicas authenticate as.
+pub const REPLICATION_USER: &str = "kagami-replication";

@@ -1,0 +1,1 @@
+//! The words of the engine, read: `INFO`, `CLUSTER INFO`, `CLUSTER NODES`.

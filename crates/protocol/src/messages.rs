@@ -1,0 +1,556 @@
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What the operator sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ToAgent {
+    /// The first frame of a connection.
+    Hello {
+        /// The highest protocol version the operator speaks.
+        version: u32,
+        /// Who is speaking.
+        operator: OperatorId,
+    },
+    /// One order; answered by exactly one [`FromAgent::Answer`].
+    Order(Box<Order>),
+    /// "You are the primary of this term, and I still hold it to be so." Sent every [`crate::BEAT_MS`] to primaries.
+    Confirm {
+        /// The shard's term as the operator last read it; a lower term than the agent's confirms nothing.
+        term: u64,
+        /// Whether another copy could be promoted: only then does silence pause the writes.
+        guard: bool,
+    },
+    /// "I am here." Sent every [`crate::BEAT_MS`] where there is nothing else to say; confirms no term.
+    Beat,
+}
+
+/// Which operator process speaks: a former leader must not be obeyed when it wakes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperatorId {
+    /// The holder's identity in the operator's own lease.
+    pub name: String,
+    /// The lease's `leaseTransitions` at which it became the leader; agents refuse a lower one than they have seen.
+    pub generation: u64,
+}
+
+/// What an agent sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum FromAgent {
+    /// The answer to [`ToAgent::Hello`]; refused hellos end the connection with a reason instead.
+    Welcome {
+        /// The protocol version both sides use from here on.
+        version: u32,
+        /// The cache node this agent runs.
+        node: String,
+        /// The UID of its Pod.
+        pod_uid: String,
+    },
+    /// The connection is ended, and why (an older operator generation, an unknown version).
+    Goodbye {
+        /// A sentence.
+        message: String,
+    },
+    /// Everything the agent knows; sent at once on each change that is more than an offset.
+    Report(Box<Report>),
+    /// Sent every [`crate::BEAT_MS`]: the agent lives, and this is how far its data is.
+    Beat {
+        /// The boot the offset belongs to.
+        boot: Boot,
+        /// The replication offset, in bytes of history; absent while no engine runs.
+        offset: Option<i64>,
+    },
+    /// The one answer to an order.
+    Answer {
+        /// The order's id.
+        id: u64,
+        /// What came of it.
+        outcome: Result<Done, Refused>,
+    },
+}
+
+/// One possible life of an engine: it changes whenever the engine's process ends, so an order meant for one life
+/// cannot reach the next. Written `<pod uid>/<agent>/<run>`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Boot {
+    /// The UID of the Pod.
+    pub pod_uid: String,
+    /// Drawn at random by each agent process.
+    pub agent: String,
+    /// Counts the engine's lives within one agent process, from 1.
+    pub run: u32,
+}
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.pod_uid, self.agent, self.run)
+    }
+}
+impl fmt::Debug for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl From<Boot> for String {
+    fn from(boot: Boot) -> Self {
+        boot.to_string()
+    }
+}
+impl TryFrom<String> for Boot {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+impl std::str::FromStr for Boot {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split('/');
+        match (parts.next(), parts.next(), parts.next().and_then(|run| run.parse().ok()), parts.next()) {
+            (Some(pod_uid), Some(agent), Some(run), None) => {
+                Ok(Self { pod_uid: pod_uid.into(), agent: agent.into(), run })
+            }
+            _ => Err(format!("not a boot: {text:?} (expected POD-UID/AGENT/RUN)")),
+        }
+    }
+}
+
+/// The role of an engine as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// `role:master`.
+    Primary,
+    /// `role:slave`.
+    Replica,
+}
+
+/// One fenced request. The agent carries it out only if everything in it still holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// Chosen by the sender, unique within a connection.
+    pub id: u64,
+    /// The cache node it is meant for: refused by another (an address may have been used again).
+    pub node: String,
+    /// The boot it is meant for: refused in another life of the engine.
+    pub boot: Boot,
+    /// The shard's term; refused if the agent has seen a higher one, remembered (fsynced) if it is higher.
+    pub term: u64,
+    /// The role the engine must have now; `None` where the engine need not run.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// Where an engine is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    /// An IP address.
+    pub host: String,
+    /// The client port.
+    pub port: u16,
+    /// The cluster bus port; 0 with cluster mode disabled.
+    #[serde(default)]
+    pub bus_port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}@{}", self.host, self.port, self.bus_port)
+    }
+}
+
+/// What an order asks for. Each is idempotent: asked again in the same state it is `Done` again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Command {
+    /// Lets a parked node in: the engine is started. Refused unless parked.
+    Start(Start),
+    /// `CLUSTER MEET` for each peer that is not known at that address yet.
+    Meet {
+        /// The other nodes.
+        peers: Vec<Address>,
+    },
+    /// Takes slots: `SET-CONFIG-EPOCH` where the engine knows nobody yet and an epoch is given (else `BUMPEPOCH` after), then
+    /// `ADDSLOTSRANGE`, or `ADDSLOTS` before 7.0, of those that it does not own yet.
+    AssignSlots {
+        /// Inclusive ranges.
+        slots: Vec<(u16, u16)>,
+        /// The configuration epoch to claim them with.
+        epoch: Option<u64>,
+    },
+    /// Follows a primary: `CLUSTER REPLICATE` once the primary's id is known, or `REPLICAOF`.
+    Replicate {
+        /// The primary.
+        primary: Address,
+        /// The primary's cluster node id (cluster mode enabled).
+        primary_id: Option<String>,
+    },
+    /// Becomes the primary of the term: `CLUSTER FAILOVER TAKEOVER`, or `REPLICAOF NO ONE`.
+    Promote {
+        /// Waits until the own offset is at least this, else refuses after `wait_ms`.
+        min_offset: Option<i64>,
+        /// How long it may wait for the offset, in milliseconds.
+        wait_ms: u64,
+    },
+    /// `CLUSTER FORGET` of each id; an id that is not known (any more) counts as done.
+    Forget {
+        /// Cluster node ids.
+        ids: Vec<String>,
+    },
+    /// `CLIENT PAUSE ms WRITE` (the write fence by `min-replicas-to-write` before 6.2); answers with the offset after it.
+    PauseWrites {
+        /// For how long, in milliseconds; the pause ends by itself.
+        ms: u64,
+    },
+    /// Ends the pause.
+    ResumeWrites,
+    /// `CONFIG SET` of each directive; all or nothing where the engine can (7.0), else in order.
+    Configure {
+        /// Directive → value.
+        directives: BTreeMap<String, String>,
+    },
+    /// Only to remember the term.
+    KeepTerm,
+}
+
+/// How a parked node is let in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Start {
+    /// Directives for the engine's configuration file, in order, ready to be written (values quoted where needed).
+    /// The agent adds what only it knows: `dir`, `unixsocket`, the announced address, the ACL users and their passwords.
+    pub directives: Vec<(String, String)>,
+    /// Rules of the client's user after its name, e.g. `on nopass ~* &* +@all -config`.
+    pub client_acl: String,
+    /// What becomes of the data that is there.
+    pub data: StartData,
+    /// As what the engine comes up.
+    pub role: StartRole,
+    /// Nodes to `MEET` as soon as the engine answers (cluster mode enabled).
+    #[serde(default)]
+    pub peers: Vec<Address>,
+    /// The address to announce to clients and to the cluster.
+    pub announce: Address,
+    /// The hostname to announce (engines ≥ 7.0 with cluster mode enabled); empty where not wanted.
+    #[serde(default)]
+    pub announce_hostname: String,
+    /// Whether silence pauses the writes of this primary (see [`ToAgent::Confirm`]).
+    #[serde(default)]
+    pub guard: bool,
+}
+
+/// What a start does with the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StartData {
+    /// Loads what is there (the chosen best volume after a total outage). `nodes.conf` is put aside all the same.
+    Keep,
+    /// Puts what is there aside (a rename on the same volume), to be deleted only once this node is in sync as a replica.
+    PutAside,
+}
+
+/// The role a started engine takes up by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "as", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum StartRole {
+    /// Serves at once; with cluster mode enabled it claims these slots with this epoch as soon as it answers.
+    Primary {
+        /// Inclusive ranges; empty with cluster mode disabled.
+        slots: Vec<(u16, u16)>,
+        /// The configuration epoch to claim them with.
+        epoch: u64,
+    },
+    /// Never writable, and no source of replication: follows the primary.
+    Replica {
+        /// The primary.
+        primary: Address,
+        /// Its cluster node id, where known; else the agent finds it by the address once they have met.
+        primary_id: Option<String>,
+    },
+}
+
+/// The good outcome of an order.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Done {
+    /// The replication offset after it, where the engine runs.
+    #[serde(default)]
+    pub offset: Option<i64>,
+    /// What was done, in words, for the log (`"2 of 3 ids were known"`).
+    #[serde(default)]
+    pub note: String,
+}
+
+/// Why an order was not carried out. Except for `Failed`, nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Refused {
+    /// The order was meant for another node.
+    #[error("this agent runs {node}")]
+    WrongNode {
+        /// The node of this agent.
+        node: String,
+    },
+    /// The engine has ended or was started since.
+    #[error("the boot is {boot} now")]
+    WrongBoot {
+        /// The current boot.
+        boot: Boot,
+    },
+    /// A higher term was seen.
+    #[error("term {term} has begun")]
+    OldTerm {
+        /// The highest term seen.
+        term: u64,
+    },
+    /// The engine has another role, or does not run, or runs already.
+    #[error("the engine is {is}")]
+    WrongState {
+        /// What it is, in words.
+        is: String,
+    },
+    /// The data is not as far as was expected.
+    #[error("the offset is {offset}")]
+    Behind {
+        /// The own offset.
+        offset: i64,
+    },
+    /// This agent's release does not know the command.
+    #[error("this agent does not know that order: {what}")]
+    Unsupported {
+        /// What was not understood.
+        what: String,
+    },
+    /// The engine answered with an error, or not in time; what was done until then stays.
+    #[error("{message}")]
+    Failed {
+        /// The engine's words.
+        message: String,
+    },
+}
+
+/// What the agent's one child does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum EngineState {
+    /// No engine runs, and none will until it is let in.
+    Parked,
+    /// The process runs and does not answer yet (loading counts as running).
+    Starting,
+    /// It answers.
+    Running,
+    /// It was asked to shut down.
+    Stopping,
+}
+
+/// How an engine's life ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    /// The life that ended.
+    pub boot: Boot,
+    /// The exit code, if it ended by itself.
+    pub code: Option<i32>,
+    /// The signal, if it was killed (9 is also what the kernel sends when memory runs out).
+    pub signal: Option<i32>,
+    /// Whether the cgroup counted an out-of-memory kill during that life.
+    #[serde(default)]
+    pub out_of_memory: bool,
+    /// When, in milliseconds since the Unix epoch by the node's clock.
+    pub at_ms: i64,
+    /// How long it had lived, in milliseconds.
+    pub lived_ms: u64,
+    /// The last line it logged at warning level or the last line at all.
+    #[serde(default)]
+    pub last_words: String,
+}
+
+/// The small fsynced note beside the data: which history the volume holds, and how far.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The replication group.
+    pub group: String,
+    /// The cache node.
+    pub node: String,
+    /// The highest term seen.
+    pub term: u64,
+    /// The term in which the data was last written (as primary) or in sync (as replica).
+    pub data_term: u64,
+    /// The last role, if the node ever had one.
+    pub role: Option<Role>,
+    /// The replication id of the history.
+    pub replid: String,
+    /// How far, in bytes of history.
+    pub offset: i64,
+    /// False from the moment a full sync may have replaced the data until it is complete.
+    pub complete: bool,
+    /// The engine that wrote the data, e.g. `redis 7.0.15`.
+    #[serde(default)]
+    pub engine: String,
+    /// When it was written, in milliseconds since the Unix epoch by the node's clock.
+    pub at_ms: i64,
+    /// The highest operator generation seen.
+    #[serde(default)]
+    pub operator_generation: u64,
+}
+
+/// Everything an agent knows about its node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Counts this agent process's reports.
+    pub seq: u64,
+    /// The cache node.
+    pub node: String,
+    /// The current life (of the running engine, or of the one that would be started next).
+    pub boot: Boot,
+    /// The agent's release.
+    pub agent_version: String,
+    /// The highest term seen.
+    pub term: u64,
+    /// What the engine's process does.
+    pub state: EngineState,
+    /// Whether the data directory outlives the Pod.
+    pub persistent: bool,
+    /// Whether there is a dataset in the data directory.
+    pub has_data: bool,
+    /// The note beside the data, if there is one.
+    pub record: Option<Record>,
+    /// What the engine says; `None` unless it runs and answers.
+    pub engine: Option<EngineView>,
+    /// How many lives of the engine ended under this agent process.
+    pub exits: u32,
+    /// The last end.
+    pub last_exit: Option<Exit>,
+    /// SIGTERM was received: the primary role should be handed over.
+    pub terminating: bool,
+    /// Whether silence pauses the writes.
+    pub guard: bool,
+    /// Whether the agent keeps the writes paused now because it heard no witness.
+    pub fenced: bool,
+    /// The last failed attempt to start or to follow, in words; empty if none since the boot.
+    #[serde(default)]
+    pub trouble: String,
+}
+
+/// What an engine says of itself (`INFO`, `CLUSTER INFO`, `CLUSTER NODES`).
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineView {
+    /// `redis_version` or `valkey_version`.
+    pub version: String,
+    /// The role; `None` only in a default value.
+    pub role: Option<Role>,
+    /// `master_replid`.
+    pub replid: String,
+    /// `master_replid2`; empty where there is none.
+    pub replid2: String,
+    /// A primary's `master_repl_offset`, a replica's `slave_repl_offset`.
+    pub offset: i64,
+    /// `second_repl_offset`; -1 where there is none.
+    pub second_offset: i64,
+    /// A dataset is being loaded.
+    pub loading: bool,
+    /// Whether this life of the engine holds a whole copy: a primary always, a replica once its first sync is complete.
+    pub complete: bool,
+    /// Keys in all databases.
+    pub keys: u64,
+    /// `used_memory`, in bytes.
+    pub used_memory_bytes: i64,
+    /// A replica's link.
+    pub link: Option<Link>,
+    /// A primary's replicas.
+    pub replicas: Vec<ReplicaLink>,
+    /// With cluster mode enabled.
+    pub cluster: Option<ClusterView>,
+}
+
+/// A replica's link to its primary.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Link {
+    /// `master_host`.
+    pub host: String,
+    /// `master_port`.
+    pub port: u16,
+    /// `master_link_status:up`.
+    pub up: bool,
+    /// `master_sync_in_progress:1`.
+    pub syncing: bool,
+    /// Since when it is down, in milliseconds; 0 while it is up.
+    pub down_ms: u64,
+}
+
+/// A primary's view of a replica (up to a second old).
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaLink {
+    /// The replica's address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `state=online`.
+    pub online: bool,
+    /// The offset it acknowledged.
+    pub offset: i64,
+    /// Seconds since its last acknowledgement.
+    pub lag_s: i64,
+}
+
+/// The cluster as one engine sees it.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterView {
+    /// The engine's own node id.
+    pub my_id: String,
+    /// `cluster_state:ok`.
+    pub ok: bool,
+    /// `cluster_current_epoch`.
+    pub current_epoch: u64,
+    /// `cluster_my_epoch`.
+    pub my_epoch: u64,
+    /// All nodes it knows, itself included.
+    pub nodes: Vec<ClusterNode>,
+}
+
+/// One line of `CLUSTER NODES`.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterNode {
+    /// The node id.
+    pub id: String,
+    /// Where it is reached.
+    pub host: String,
+    /// Its client port.
+    pub port: u16,
+    /// `myself`.
+    pub myself: bool,
+    /// `master` (true) or `slave`.
+    pub primary: bool,
+    /// `fail`.
+    pub fail: bool,
+    /// `fail?`.
+    pub pfail: bool,
+    /// `handshake` or `noaddr`: not (or no longer) a full member.
+    pub handshake: bool,
+    /// The id of its primary, if it is a replica.
+    pub primary_id: Option<String>,
+    /// `connected`.
+    pub connected: bool,
+    /// Its configuration epoch.
+    pub epoch: u64,
+    /// Inclusive ranges of its slots.
+    pub slots: Vec<(u16, u16)>,
+    /// Slots being migrated or imported, as printed.
+    #[serde(default)]
+    pub open_slots: Vec<String>,
+}
