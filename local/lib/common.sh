@@ -1,0 +1,49 @@
+# Sourced by everything under local/: where things are kept, how progress is told, how packages are asked for.
+# shellcheck shell=bash
+
+LOCAL_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${KAGAMI_CACHE:-$HOME/.cache/kagami}
+STATE=${KAGAMI_STATE:-/var/tmp/kagami}
+# shellcheck source=../versions
+. "$LOCAL_DIR/versions"
+
+# Seconds since the command began; $SECONDS is bash's own counter.
+say() { printf '[%3ds] %s\n' "$SECONDS" "$*" >&2; }
+warn() { printf '[%3ds] warning: %s\n' "$SECONDS" "$*" >&2; }
+die() { printf 'local/cluster: %s\n' "$*" >&2; exit 1; }
+
+# Runs a command whose output is of interest only when it fails.
+quietly() { # log-file command…
+  local log=$1; shift
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    die "failed: $* (whole log: $log)"
+  fi
+}
+
+# Names the Debian packages whose programs are missing, installs them when that is possible without asking.
+need_packages() { # package=path-or-command …
+  local pair missing=()
+  for pair in "$@"; do
+    case ${pair#*=} in
+      /*) [ -e "${pair#*=}" ] || missing+=("${pair%%=*}") ;;
+      *) command -v "${pair#*=}" >/dev/null || missing+=("${pair%%=*}") ;;
+    esac
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    die "missing host packages; install them and try again: apt-get install -y --no-install-recommends ${missing[*]}"
+  fi
+  say "installing host packages: ${missing[*]}"
+  mkdir -p "$CACHE/log"
+  export DEBIAN_FRONTEND=noninteractive
+  # policy-rc.d answers 101 so that the host's own containerd service is not started: the nodes bring their own.
+  local policy=/usr/sbin/policy-rc.d made=
+  if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; made=yes; fi
+  if ! { apt-get install -y --no-install-recommends "${missing[@]}" || { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; }; } >"$CACHE/log/apt.log" 2>&1; then
+    [ -z "$made" ] || rm -f $policy
+    tail -n 20 "$CACHE/log/apt.log" >&2
+    die "apt-get could not install: ${missing[*]}"
+  fi
+  [ -z "$made" ] || rm -f $policy
+}
