@@ -1,0 +1,125 @@
+# Kagami's commands. `make` or `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.ONESHELL:
+.SUFFIXES:
+
+# Where the tests and the demo run: local (the cluster under local/, Linux and root), kind (needs Docker),
+# or current (the cluster of your KUBECONFIG).
+CLUSTER ?= local
+# Downloads, compiled programs and dependencies, shared by all clones.
+export KAGAMI_CACHE ?= $(HOME)/.cache/kagami
+export CARGO_TARGET_DIR ?= $(KAGAMI_CACHE)/target
+export CLUSTER
+export IMAGE ?= ghcr.io/kagami-operator/kagami:0.1.0
+export KAGAMI_BEGAN := $(or $(KAGAMI_BEGAN),$(shell date +%s))
+export CARGO_TERM_COLOR ?= auto
+# Further arguments of the cluster tests, such as the name of one story.
+STORIES ?=
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(KAGAMI_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+STEP := scripts/step
+
+##@ Start here
+
+.PHONY: help
+help: ## Shows this list.
+	@awk 'BEGIN {FS = ":.*## "; print "Usage: make TARGET [CLUSTER=local|kind|current]"}
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)}
+	  /^[a-z.-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: deps cluster load deploy ## From nothing to SET and GET: cluster, operator, a CloudFormation template, a walk-through.
+	@$(STEP) 'walk-through' demo/demo.sh
+
+.PHONY: test
+test: deps check test-unit cluster load test-chart deploy test-cluster ## Everything that must hold before a change lands.
+	@$(STEP) 'all of make test' true
+
+.PHONY: test-long
+test-long: deps cluster load deploy ## The cluster tests that take longer than `make test` may.
+	@$(STEP) 'long cluster tests' scripts/stories --long $(STORIES)
+
+##@ The cluster
+
+.PHONY: cluster
+cluster: ## Starts the cluster, if it is not running.
+	@if [ "$(CLUSTER)" != current ]; then $(STEP) 'cluster ($(CLUSTER))' local/cluster up; fi
+
+.PHONY: cluster-down
+cluster-down: ## Ends the cluster and removes what it left.
+	@if [ "$(CLUSTER)" != current ]; then $(STEP) 'cluster down ($(CLUSTER))' local/cluster down; fi
+
+.PHONY: kubeconfig
+kubeconfig: ## Prints the path of the cluster's kubeconfig: export KUBECONFIG=$(make -s kubeconfig)
+	@. scripts/lib.sh; kubeconfig
+
+.PHONY: deploy
+deploy: ## Installs the operator with Helm, as it is in this clone.
+	@$(STEP) 'operator installed with Helm' scripts/deploy
+
+##@ Build
+
+.PHONY: deps
+deps: ## Installs what a build needs, where that is possible without asking; else says what to install.
+	@scripts/dependencies
+
+.PHONY: image
+image: deps ## Compiles the static binaries and makes the image; prints the archive's path.
+	@scripts/image
+
+.PHONY: load
+load: ## Brings the image to the cluster's machines.
+	@$(STEP) 'image built and loaded' scripts/load
+
+.PHONY: crds
+crds: ## Writes crds/*.yaml from the Rust types, and the chart's copies of them.
+	@$(STEP) 'crds' scripts/crds
+
+.PHONY: install.yaml
+install.yaml: ## Renders the chart into one file for `kubectl apply --server-side -f`.
+	@scripts/render-install >install.yaml.new && mv install.yaml.new install.yaml
+
+##@ Check
+
+.PHONY: check
+check: lint deny drift ## All that needs no cluster: formatting, lints, dependencies, generated files.
+
+.PHONY: lint
+lint: ## rustfmt and clippy; a warning is an error.
+	@$(STEP) 'rustfmt' cargo fmt --all --check
+	$(STEP) 'clippy' cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: $(CARGO_DENY) ## Licences, duplicates and sources of the dependencies, and known vulnerabilities if their list can be had.
+	@$(STEP) 'cargo deny' scripts/deny $(CARGO_DENY)
+
+$(CARGO_DENY):
+	@$(STEP) 'cargo-deny $(CARGO_DENY_VERSION) (compiled once, some minutes)' env CARGO_TARGET_DIR=$(KAGAMI_CACHE)/tools/build CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+	  CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked --version $(CARGO_DENY_VERSION) \
+	  --root $(KAGAMI_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION) cargo-deny
+	rm -rf $(KAGAMI_CACHE)/tools/build
+
+.PHONY: drift
+drift: ## Are the generated files (CRDs, their copies in the chart, install.yaml) what their sources say?
+	@$(STEP) 'generated files' scripts/drift
+
+.PHONY: test-unit
+test-unit: ## Unit, table and property tests; no cluster.
+	@$(STEP) 'unit tests' cargo test --workspace --locked
+
+.PHONY: test-chart
+test-chart: ## The Helm chart: rendered in many ways, tried on the apiserver, installed, upgraded, uninstalled, installed again.
+	@$(STEP) 'chart tests' charts/kagami/tests/run
+
+.PHONY: test-cluster
+test-cluster: ## The stories, on a real Kubernetes with the operator deployed. STORIES="name" picks some.
+	@$(STEP) 'cluster tests' scripts/stories $(STORIES)
+
+.PHONY: workflows
+workflows: ## Checks .github/workflows with actionlint.
+	@$(STEP) 'actionlint' go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
