@@ -1,0 +1,1 @@
+//! Parameter groups: families, their parameters, and what each parameter becomes here.

@@ -1,0 +1,24 @@
+//! Version `v1alpha1` of the group `elasticache.kagami.dev`.
+
+mod kubernetes;
+mod parameter_group;
+mod replication_group;
+mod security_group;
+mod status;
+mod subnet_group;
+
+pub use kubernetes::{
+    ComputeResources, ImagePullPolicy, KubernetesOptions, ResourceAmounts, SecretName, StorageOptions,
+};
+pub use parameter_group::{ParameterGroup, ParameterGroupSpec};
+pub use replication_group::{
+    CloudWatchLogsDetails, ClusterMode, DeletionPolicy, DestinationDetails, DestinationType, Durability,
+    Engine, IpDiscovery, KinesisFirehoseDetails, LogDeliveryConfiguration, LogFormat, LogType, NetworkType,
+    NodeGroupConfiguration, ReplicationGroup, ReplicationGroupSpec, Tag, TransitEncryptionMode, UpdatePolicy,
+};
+pub use security_group::{Ingress, SecurityGroup, SecurityGroupSpec};
+pub use status::{
+    Endpoint, GroupStatus, MemberStatus, NodeGroup, NodeGroupMember, NodeGroupStatus, PendingModifiedValues,
+    ReadEndpoint, ReplicationGroupStatus, Resolved, Role, Switch,
+};
+pub use subnet_group::{SubnetGroup, SubnetGroupSpec};

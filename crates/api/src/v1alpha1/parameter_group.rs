@@ -1,0 +1,57 @@
+//! The parameter group.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::v1alpha1::replication_group::Tag;
+
+/// The properties of `AWS::ElastiCache::ParameterGroup`: the parameters of an engine family that differ from its defaults.
+/// The default.* groups of every family are built in.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "elasticache.kagami.dev",
+    version = "v1alpha1",
+    kind = "ParameterGroup",
+    plural = "parametergroups",
+    singular = "parametergroup",
+    shortname = "cpg",
+    category = "kagami",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Engine parameters that differ from their family's defaults: the mirror of AWS::ElastiCache::ParameterGroup.",
+    printcolumn(name = "Family", type_ = "string", json_path = ".spec.cacheParameterGroupFamily"),
+    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ParameterGroupSpec {
+    /// The family: redis6.x, redis7, valkey7, valkey8 or valkey9. Cannot be changed later.
+    #[schemars(length(min = 1, max = 64))]
+    pub cache_parameter_group_family: String,
+
+    /// What the group is for, in your words.
+    #[schemars(length(min = 1, max = 255))]
+    pub description: String,
+
+    /// The name of the group. Here metadata.name is the name, and this, where it is given, must be the same when lower-cased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub cache_parameter_group_name: Option<String>,
+
+    /// The parameters, by ElastiCache's names. A parameter that the family does not have, that cannot be modified, or a value
+    /// that is not allowed is refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 256))]
+    pub properties: BTreeMap<String, String>,
+
+    /// Tags. Recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 50),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key"])
+    )]
+    pub tags: Option<Vec<Tag>>,
+}

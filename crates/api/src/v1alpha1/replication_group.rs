@@ -1,0 +1,538 @@
+//! The replication group: every property of the CloudFormation type, and what it means here.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::v1alpha1::kubernetes::KubernetesOptions;
+use crate::v1alpha1::status::ReplicationGroupStatus;
+
+/// The properties of `AWS::ElastiCache::ReplicationGroup`, in camelCase, and what Kubernetes needs to know beside them.
+///
+/// Every property is in one of four classes. In effect: it does what ElastiCache documents. Met by itself: what is asked for is
+/// so anyway. Recorded: kept without an effect, and named in the condition NotInEffect. Refused: with a sentence that says what
+/// to do. Nothing is accepted and ignored.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "elasticache.kagami.dev",
+    version = "v1alpha1",
+    kind = "ReplicationGroup",
+    plural = "replicationgroups",
+    singular = "replicationgroup",
+    shortname = "rg",
+    category = "kagami",
+    namespaced,
+    status = "ReplicationGroupStatus",
+    derive = "PartialEq",
+    doc = "A Redis or Valkey replication group that behaves as ElastiCache documents it: the mirror of AWS::ElastiCache::ReplicationGroup. metadata.name is the replication group id.",
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.status",
+        description = "ElastiCache's word for the state of the group."
+    ),
+    printcolumn(
+        name = "Mode",
+        type_ = "string",
+        json_path = ".status.clusterMode",
+        description = "Whether cluster mode is enabled or disabled."
+    ),
+    printcolumn(
+        name = "Shards",
+        type_ = "integer",
+        json_path = ".status.shards",
+        description = "How many node groups (shards) the group has."
+    ),
+    printcolumn(
+        name = "Nodes",
+        type_ = "string",
+        json_path = ".status.nodesReady",
+        description = "How many cache nodes are available, of how many."
+    ),
+    printcolumn(
+        name = "Engine",
+        type_ = "string",
+        json_path = ".status.engine",
+        description = "The engine and its version."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.reason",
+        description = "The reason of the condition that matters most."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicationGroupSpec {
+    /// What the group is for, in your words: 1 to 255 characters. The only property that ElastiCache requires.
+    /// In effect: shown here and exported; it changes nothing else. Can be changed at any time.
+    #[schemars(length(min = 1, max = 255))]
+    pub replication_group_description: String,
+
+    /// The id of the group. Here metadata.name is the id, and this, where it is given, must be the same when lower-cased.
+    /// In effect. Cannot be changed, as a name cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    pub replication_group_id: Option<String>,
+
+    /// Encryption of what lies on disk. false is met by itself; true is refused until this version can keep the promise.
+    /// Default: false. Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_rest_encryption_enabled: Option<bool>,
+
+    /// The password of the group. Refused: a secret never stands in a spec, and without encryption in transit it would travel
+    /// in clear text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub auth_token: Option<String>,
+
+    /// Whether patch releases may be taken in the maintenance window. Recorded: this version changes an engine only when the
+    /// spec asks for it. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_minor_version_upgrade: Option<bool>,
+
+    /// Whether a replica is promoted when the primary fails. In effect. With cluster mode enabled it must not be false; with
+    /// cluster mode disabled it needs at least two nodes, and false with several nodes is refused in this version.
+    /// Default: on wherever there is a replica (ElastiCache's default for Redis with cluster mode disabled is off: say true to
+    /// mean the same in both places).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic_failover_enabled: Option<bool>,
+
+    /// The node type, such as cache.t4g.micro: it decides the memory of every node (request and limit), maxmemory, and the CPU
+    /// request. In effect; may be left out only where kubernetes.resources.limits.memory is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub cache_node_type: Option<String>,
+
+    /// The parameter group: a built-in default.* group, or the name of a ParameterGroup in this namespace. It must be of the
+    /// family of the engine version, and its cluster-enabled decides the cluster mode where clusterMode is not given. In effect.
+    /// Default: the default group of the family, with .cluster.on where cluster mode is enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub cache_parameter_group_name: Option<String>,
+
+    /// Cache security groups of EC2-Classic. Refused: use securityGroupIds. An empty list is met by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(max = 255)), extend("x-kubernetes-list-type" = "set"))]
+    pub cache_security_group_names: Option<Vec<String>>,
+
+    /// The SubnetGroup in this namespace that says in which zones the nodes may be. In effect. Default: every zone.
+    /// Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub cache_subnet_group_name: Option<String>,
+
+    /// enabled (Redis Cluster, one or more shards) or disabled (one primary with replicas). In effect; compatible is refused in
+    /// this version. Default: what the parameter group's cluster-enabled says; without a parameter group, enabled exactly where
+    /// there are several shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_mode: Option<ClusterMode>,
+
+    /// Data tiering to disk. false is met by itself; true is refused, because no open engine does it. Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_tiering_enabled: Option<bool>,
+
+    /// How durable an acknowledged write is. default and disabled are met by itself; async and sync are refused in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+
+    /// redis or valkey. In effect. Default: redis. valkey cannot be changed back to redis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+
+    /// The version of the engine without its patch level, such as 6.2 or 8.1; 6.x means the newest 6. Which versions there are
+    /// and which image each one has is the operator's table. In effect. Default: the newest version of the engine that the table
+    /// has. Never decreases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub engine_version: Option<String>,
+
+    /// The global datastore that the group is a secondary of. Refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub global_replication_group_id: Option<String>,
+
+    /// The address family that nodes are discovered by. ipv4 is met by itself; ipv6 is refused in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_discovery: Option<IpDiscovery>,
+
+    /// The key that encrypts what lies on disk. Refused, as atRestEncryptionEnabled is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub kms_key_id: Option<String>,
+
+    /// Where slow logs and engine logs go. Refused unless empty: the engine's log is the log of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2))]
+    pub log_delivery_configurations: Option<Vec<LogDeliveryConfiguration>>,
+
+    /// Whether the copies of a shard must be in different zones. In effect, as a hard rule: never all copies of a shard in one
+    /// zone, also after a failover. Needs a replica in every shard and at least two zones. Default: false, which spreads the
+    /// copies as well as the zones allow.
+    #[serde(rename = "multiAZEnabled", default, skip_serializing_if = "Option::is_none")]
+    pub multi_az_enabled: Option<bool>,
+
+    /// The address families of the nodes. ipv4 is met by itself; ipv6 and dual_stack are refused in this version.
+    /// Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_type: Option<NetworkType>,
+
+    /// One entry for each node group (shard): its id, zones, number of replicas and slots. In effect. As many entries as
+    /// numNodeGroups, where both are given; alone it defines the number of shards. Slots count only when the group is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 90))]
+    pub node_group_configuration: Option<Vec<NodeGroupConfiguration>>,
+
+    /// The SNS topic of notifications. Recorded: notifications are Kubernetes events here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub notification_topic_arn: Option<String>,
+
+    /// The number of nodes, primary included, of a group with cluster mode disabled: 1 to 6. In effect. Not together with
+    /// several shards, and only together with a replicasPerNodeGroup that says the same. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 6))]
+    pub num_cache_clusters: Option<i32>,
+
+    /// The number of node groups (shards): 1 to 500. In effect. It does not decide the cluster mode where there is a parameter
+    /// group or clusterMode. Default: the entries of nodeGroupConfiguration, else 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 500))]
+    pub num_node_groups: Option<i32>,
+
+    /// The port that every node accepts connections on: 1150 to 65535, save 8379 and 8380, which the node's agent uses.
+    /// In effect. Default: 6379. Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1150, max = 65535))]
+    pub port: Option<i32>,
+
+    /// Cluster mode disabled only: the zone of every node, the first being the primary's at the start. As many as there are
+    /// nodes; a zone may stand several times. In effect. Default: Kagami spreads the nodes. Cannot be changed later.
+    #[serde(rename = "preferredCacheClusterAZs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 6), inner(length(min = 1, max = 63)))]
+    pub preferred_cache_cluster_azs: Option<Vec<String>>,
+
+    /// The weekly window, in UTC, for disruptive work that nobody asked for: ddd:hh24:mi-ddd:hh24:mi, 60 minutes to 24 hours.
+    /// Recorded: this version does no such work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub preferred_maintenance_window: Option<String>,
+
+    /// The node that is to be the primary. Refused in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub primary_cluster_id: Option<String>,
+
+    /// The number of replicas in each node group (shard): 0 to 5. In effect; replicaCount of a node group comes before it.
+    /// Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 5))]
+    pub replicas_per_node_group: Option<i32>,
+
+    /// The SecurityGroups in this namespace whose ingress may reach the group's port. In effect: they become one NetworkPolicy.
+    /// Default: no policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
+    pub security_group_ids: Option<Vec<String>>,
+
+    /// Snapshot files to start from. Refused in this version unless empty. Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 90), inner(length(max = 2048)), extend("x-kubernetes-list-type" = "set"))]
+    pub snapshot_arns: Option<Vec<String>>,
+
+    /// The snapshot to start from. Refused in this version. Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub snapshot_name: Option<String>,
+
+    /// For how many days automatic snapshots are kept. 0, the default, is met by itself; more is refused in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 35))]
+    pub snapshot_retention_limit: Option<i32>,
+
+    /// The daily window, in UTC, in which automatic snapshots begin: hh24:mi-hh24:mi, at least 60 minutes.
+    /// Recorded: this version takes no snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub snapshot_window: Option<String>,
+
+    /// The node that automatic snapshots are taken from. Refused in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub snapshotting_cluster_id: Option<String>,
+
+    /// Tags of the group. In effect: annotations of everything that Kagami makes for it, and labels where the tag is legal as
+    /// one. At most 50, keys once each and not beginning with aws:.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 50),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key"])
+    )]
+    pub tags: Option<Vec<Tag>>,
+
+    /// Encryption of what goes over the network. false is met by itself; true is refused until this version can keep the
+    /// promise. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transit_encryption_enabled: Option<bool>,
+
+    /// Whether clients may connect without encryption while it is being introduced. Refused, as encryption in transit is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transit_encryption_mode: Option<TransitEncryptionMode>,
+
+    /// The user group whose users may connect. Refused in this version unless empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1), inner(length(min = 1, max = 40)), extend("x-kubernetes-list-type" = "set"))]
+    pub user_group_ids: Option<Vec<String>>,
+
+    /// The resource attribute DeletionPolicy: what becomes of the nodes and their volumes when this object is deleted. Delete
+    /// removes them. Retain leaves them running, for you to look after. Snapshot is refused in this version. Default: Delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+
+    /// The resource attribute UpdatePolicy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_policy: Option<UpdatePolicy>,
+
+    /// What CloudFormation has no word for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesOptions>,
+}
+
+/// One node group (shard) of a replication group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeGroupConfiguration {
+    /// The id of the node group, one to four digits such as 0001. Default: its place in the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4), pattern("^[0-9]+$"))]
+    pub node_group_id: Option<String>,
+
+    /// The zone of the first node, which is the primary at the start. Default: Kagami spreads the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub primary_availability_zone: Option<String>,
+
+    /// The zones of the replicas, as many as there are replicas. Default: Kagami spreads the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 5), inner(length(min = 1, max = 63)))]
+    pub replica_availability_zones: Option<Vec<String>>,
+
+    /// The number of replicas of this node group: 0 to 5. Default: replicasPerNodeGroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 5))]
+    pub replica_count: Option<i32>,
+
+    /// The slots of this node group when the group is created, such as 0-3999 or 0-99,200-299. Either every node group says its
+    /// slots, and together they are 0-16383, or none does and they are split evenly. Where slots are later is in the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub slots: Option<String>,
+}
+
+/// A tag.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tag {
+    /// The key, 1 to 128 characters, not beginning with aws:.
+    #[schemars(length(min = 1, max = 128))]
+    pub key: String,
+    /// The value, up to 256 characters.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub value: String,
+}
+
+/// The resource attribute UpdatePolicy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdatePolicy {
+    /// Whether a change of the number or the shape of the shards is carried out online. false refuses such a change: here a
+    /// group is never replaced, because its data would be lost. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_online_resharding: Option<bool>,
+}
+
+/// Where one kind of log goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LogDeliveryConfiguration {
+    /// slow-log or engine-log.
+    pub log_type: LogType,
+    /// json or text.
+    pub log_format: LogFormat,
+    /// cloudwatch-logs or kinesis-firehose.
+    pub destination_type: DestinationType,
+    /// The destination.
+    pub destination_details: DestinationDetails,
+}
+
+/// The destination of a log, of the kind that destinationType says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationDetails {
+    /// The log group of CloudWatch Logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_watch_logs_details: Option<CloudWatchLogsDetails>,
+    /// The delivery stream of Kinesis Data Firehose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kinesis_firehose_details: Option<KinesisFirehoseDetails>,
+}
+
+/// A log group of CloudWatch Logs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudWatchLogsDetails {
+    /// The name of the log group.
+    #[schemars(length(max = 512))]
+    pub log_group: String,
+}
+
+/// A delivery stream of Kinesis Data Firehose.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KinesisFirehoseDetails {
+    /// The name of the delivery stream.
+    #[schemars(length(max = 64))]
+    pub delivery_stream: String,
+}
+
+/// Declares a closed set of words that stand in a spec, with the text of each.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            /// All words of the set.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word as it is written in a spec or status.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+words! {
+    /// The cluster mode.
+    ClusterMode {
+        /// The Redis Cluster protocol, one or more shards.
+        Enabled = "enabled",
+        /// Both ways for clients, on the way from disabled to enabled.
+        Compatible = "compatible",
+        /// One primary with replicas.
+        Disabled = "disabled",
+    }
+}
+
+words! {
+    /// The engine.
+    Engine {
+        /// Redis.
+        Redis = "redis",
+        /// Valkey.
+        Valkey = "valkey",
+    }
+}
+
+words! {
+    /// How durable an acknowledged write is.
+    Durability {
+        /// What the service chooses, which is disabled.
+        Default = "default",
+        /// Written to a log, without waiting for it.
+        Async = "async",
+        /// Written to a log before it is acknowledged.
+        Sync = "sync",
+        /// In memory only.
+        Disabled = "disabled",
+    }
+}
+
+words! {
+    /// An address family.
+    IpDiscovery {
+        /// IPv4.
+        Ipv4 = "ipv4",
+        /// IPv6.
+        Ipv6 = "ipv6",
+    }
+}
+
+words! {
+    /// One address family or both.
+    NetworkType {
+        /// IPv4 only.
+        Ipv4 = "ipv4",
+        /// IPv6 only.
+        Ipv6 = "ipv6",
+        /// Both.
+        DualStack = "dual_stack",
+    }
+}
+
+words! {
+    /// Whether clients may still connect without encryption.
+    TransitEncryptionMode {
+        /// With or without.
+        Preferred = "preferred",
+        /// Only with encryption.
+        Required = "required",
+    }
+}
+
+words! {
+    /// What becomes of the nodes when the object is deleted.
+    DeletionPolicy {
+        /// They are deleted with their volumes.
+        Delete = "Delete",
+        /// They go on running, without an operator.
+        Retain = "Retain",
+        /// A last snapshot is taken first.
+        Snapshot = "Snapshot",
+    }
+}
+
+words! {
+    /// The kind of a log.
+    LogType {
+        /// Commands that took long.
+        SlowLog = "slow-log",
+        /// What the engine says.
+        EngineLog = "engine-log",
+    }
+}
+
+words! {
+    /// The format of a log.
+    LogFormat {
+        /// JSON.
+        Json = "json",
+        /// Text.
+        Text = "text",
+    }
+}
+
+words! {
+    /// The kind of place that a log goes to.
+    DestinationType {
+        /// CloudWatch Logs.
+        CloudWatchLogs = "cloudwatch-logs",
+        /// Kinesis Data Firehose.
+        KinesisFirehose = "kinesis-firehose",
+    }
+}

@@ -1,0 +1,61 @@
+//! The subnet group.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::v1alpha1::replication_group::Tag;
+
+/// The properties of `AWS::ElastiCache::SubnetGroup`. Subnets matter for the zones they are in, so here the group names zones.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "elasticache.kagami.dev",
+    version = "v1alpha1",
+    kind = "SubnetGroup",
+    plural = "subnetgroups",
+    singular = "subnetgroup",
+    shortname = "csg",
+    category = "kagami",
+    namespaced,
+    derive = "PartialEq",
+    doc = "The zones in which cache nodes may run: the mirror of AWS::ElastiCache::SubnetGroup.",
+    printcolumn(name = "Zones", type_ = "string", json_path = ".spec.zones"),
+    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SubnetGroupSpec {
+    /// What the group is for, in your words.
+    #[schemars(length(min = 1, max = 255))]
+    pub description: String,
+
+    /// The name of the group. Here metadata.name is the name, and this, where it is given, must be the same when lower-cased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub cache_subnet_group_name: Option<String>,
+
+    /// The zones (the label topology.kubernetes.io/zone of machines) in which nodes may run. Default: every zone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub zones: Vec<String>,
+
+    /// Labels that a machine must have to run a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: Option<BTreeMap<String, String>>,
+
+    /// The subnets of the CloudFormation template that the zones were read from. Recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), inner(length(max = 255)))]
+    pub subnet_ids: Option<Vec<String>>,
+
+    /// Tags. Recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 50),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key"])
+    )]
+    pub tags: Option<Vec<Tag>>,
+}
