@@ -67,8 +67,8 @@ pub fn node_group_id(index: usize) -> String {
     format!("{:04}", index + 1)
 }
 
-/// The name of a node group: `my-group-0001`.
-pub fn node_group_name(replication_group: &str, node_group: &str) -> String {
+/// The name of a shard (node group) and of its objects: `my-group-0001`.
+pub fn shard_name(replication_group: &str, node_group: &str) -> String {
     format!("{replication_group}-{node_group}")
 }
 
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(node_group_id(0), "0001");
         assert_eq!(node_group_id(89), "0090");
         assert_eq!(node_name("dva", &node_group_id(0), 1), "dva-0001-001");
-        assert_eq!(node_group_name("dva", "0001"), "dva-0001");
+        assert_eq!(shard_name("dva", "0001"), "dva-0001");
         assert_eq!(address("dva", "shop", DEFAULT_CLUSTER_DOMAIN), "dva.shop.svc.cluster.local");
     }
 
