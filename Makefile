@@ -90,8 +90,9 @@ install.yaml: ## Renders the chart into one file for `kubectl apply --server-sid
 check: lint deny drift ## All that needs no cluster: formatting, lints, dependencies, generated files.
 
 .PHONY: lint
-lint: ## rustfmt and clippy; a warning is an error.
+lint: ## rustfmt, clippy and shellcheck; a warning is an error.
 	@$(STEP) 'rustfmt' cargo fmt --all --check
+	$(STEP) 'shellcheck' scripts/shell-lint
 	$(STEP) 'clippy' cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: deny

@@ -17,8 +17,10 @@ elapsed() { local s=$(($(date +%s) - KAGAMI_BEGAN)); printf '%02d:%02d' $((s / 6
 say() { printf '[%s] %s\n' "$(elapsed)" "$*" >&2; }
 die() { printf '[%s] error: %s\n' "$(elapsed)" "$*" >&2; exit 1; }
 
-# The path of helm or kubectl: the cluster's own for the local one, else the user's where there is one.
+# The path of helm or kubectl: what $HELM or $KUBECTL say, the cluster's own for the local one, else the user's if there is one.
 tool() { # name
+  local said=${1^^}
+  if [ -n "${!said:-}" ]; then echo "${!said}"; return; fi
   if [ "$CLUSTER" != local ] && command -v "$1" >/dev/null; then command -v "$1"; else "$ROOT/local/cluster" tool "$1"; fi
 }
 
