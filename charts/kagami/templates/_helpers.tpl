@@ -45,6 +45,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The file /etc/kagami/config.yaml. */}}
 {{- define "kagami.config" -}}
 clusterDomain: {{ .Values.clusterDomain }}
+defaultEngine: {{ .Values.engines.default }}
 imagePullPolicy: {{ .Values.engines.pullPolicy }}
 engineImages:
   {{- range $version, $image := .Values.engines.images }}
