@@ -246,7 +246,7 @@ pub fn resolve(rg: &ReplicationGroup, refs: &References, tables: &Tables) -> Res
     refused::check(spec, &mut refusals);
     windows::check(spec, &mut refusals);
 
-    let engine = engine::resolve(spec, tables, &mut refusals);
+    let engine = engine::resolve(spec, refs, tables, &mut refusals);
     let group = engine::parameter_group(spec, engine.family, refs, &mut refusals);
     let cluster_mode = shape::cluster_mode(spec, &group, &mut refusals);
     let zones = allowed_zones(spec, refs, &mut refusals);

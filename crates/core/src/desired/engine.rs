@@ -66,7 +66,12 @@ pub(super) struct Found {
 }
 
 /// V03 and V04: the version must be one of the operator's table.
-pub(super) fn resolve(spec: &ReplicationGroupSpec, tables: &Tables, refusals: &mut Refusals) -> Found {
+pub(super) fn resolve(
+    spec: &ReplicationGroupSpec,
+    refs: &References,
+    tables: &Tables,
+    refusals: &mut Refusals,
+) -> Found {
     let kind = spec.engine.unwrap_or(tables.default_engine);
     let versions = versions(kind, tables);
     let newest = |major: Option<u16>| {
@@ -93,8 +98,13 @@ pub(super) fn resolve(spec: &ReplicationGroupSpec, tables: &Tables, refusals: &m
             known.join(", ")
         ),
     );
-    // The rest of the spec is still worth judging, by the rules of the engine that most groups have.
-    let family = if kind == EngineKind::Redis { Family::Redis7 } else { Family::Valkey8 };
+    // The rest of the spec is still worth judging: by the family of its parameter group, so that this is not blamed for a
+    // version that does not exist, else by the family that most groups have.
+    let named = spec.cache_parameter_group_name.as_deref().map(str::to_ascii_lowercase);
+    let built_in = named.as_deref().and_then(parameters::default_group).map(|(family, _)| family);
+    let custom = refs.parameter_group.as_ref().map(|group| group.spec.cache_parameter_group_family.as_str());
+    let usual = if kind == EngineKind::Redis { Family::Redis7 } else { Family::Valkey8 };
+    let family = built_in.or_else(|| custom.and_then(Family::parse)).unwrap_or(usual);
     let major = if kind == EngineKind::Redis { 7 } else { 8 };
     Found {
         engine: Engine { kind, version: EngineVersion { major, minor: 0 } },

@@ -1,0 +1,96 @@
+//! What a group consists of in Kubernetes: desired state in, objects out. Pure, one file for each kind of thing.
+//!
+//! Objects are JSON values, because server-side apply sends exactly the fields that we own, and a typed object would add
+//! empty ones; a test reads each of them back as its type, so that a misspelt field cannot pass.
+
+mod access;
+mod endpoints;
+mod node;
+
+pub use access::{network_policy, role, role_binding, service_account};
+pub use endpoints::{
+    Reachable, config_map, disruption_budget, endpoint_slice, reader_slice, service, service_for_node,
+};
+pub use node::{NODE_ANNOTATION, NodeInputs, node_inputs, stateful_set};
+
+use crate::desired::Desired;
+use kagami_api::names;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The labels that every child of a group carries.
+pub fn labels(desired: &Desired) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), desired.engine.kind.as_str().to_owned()),
+        ("app.kubernetes.io/instance".to_owned(), desired.name.clone()),
+        ("app.kubernetes.io/component".to_owned(), "cache".to_owned()),
+        ("app.kubernetes.io/part-of".to_owned(), "kagami".to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), names::FIELD_MANAGER.to_owned()),
+        (names::LABEL_REPLICATION_GROUP.to_owned(), desired.name.clone()),
+    ]);
+    for (key, value) in &desired.tags {
+        if let Some((key, value)) = tag_label(key, value) {
+            labels.insert(key, value);
+        }
+    }
+    labels
+}
+
+/// A tag as a label, where Kubernetes allows its characters; every tag is an annotation as well.
+fn tag_label(key: &str, value: &str) -> Option<(String, String)> {
+    let legal = |text: &str| {
+        text.len() <= 63
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            && text.chars().next().is_none_or(|c| c.is_ascii_alphanumeric())
+            && text.chars().last().is_none_or(|c| c.is_ascii_alphanumeric())
+    };
+    (legal(key) && !key.is_empty() && legal(value))
+        .then(|| (format!("tags.{}/{key}", names::GROUP), value.to_owned()))
+}
+
+/// The annotations that every child carries: the tags.
+fn annotations(desired: &Desired) -> BTreeMap<String, String> {
+    desired
+        .tags
+        .iter()
+        .map(|(key, value)| {
+            let key: String = key
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' })
+                .take(63)
+                .collect();
+            (format!("tags.{}/{}", names::GROUP, key.trim_matches(['-', '_', '.'])), value.clone())
+        })
+        .collect()
+}
+
+/// The metadata of a child. A group that is to outlive its resource (`deletionPolicy: Retain`) owns nothing, so that no
+/// garbage collector can take it, whichever way the deletion is asked for.
+fn metadata(desired: &Desired, name: &str, extra: &[(&str, &str)]) -> Value {
+    let mut labels = labels(desired);
+    labels.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    let mut metadata = json!({ "name": name, "namespace": desired.namespace, "labels": labels });
+    let annotations = annotations(desired);
+    if !annotations.is_empty() {
+        metadata["annotations"] = json!(annotations);
+    }
+    if desired.deletion_policy != crate::desired::DeletionPolicy::Retain {
+        metadata["ownerReferences"] = json!([owner(desired)]);
+    }
+    metadata
+}
+
+fn owner(desired: &Desired) -> Value {
+    json!({
+        "apiVersion": format!("{}/v1alpha1", names::GROUP),
+        "kind": "ReplicationGroup",
+        "name": desired.name,
+        "uid": desired.uid,
+        "controller": true,
+    })
+}
+
+/// What selects the pods of a group.
+fn group_selector(desired: &Desired) -> Value {
+    json!({ names::LABEL_REPLICATION_GROUP: desired.name })
+}

@@ -1,0 +1,349 @@
+//! One snapshot of everything that was seen: Kubernetes objects, agents, and what each of them knows.
+
+use kagami_protocol::{Address, Boot, EngineState, EngineView, FENCE_BOUND_MS, Report, Role};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// One snapshot. Nothing in it is a guess: what could not be asked is [`Agent::Silent`].
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The operator's clock, in milliseconds since the Unix epoch.
+    pub now_ms: i64,
+    /// The objects that belong to the group, as the apiserver last showed them.
+    pub children: BTreeMap<ObjectKey, Value>,
+    /// Objects that bear a name we need and do not belong to the group.
+    pub foreign: BTreeMap<ObjectKey, String>,
+    /// Every cache node for which a StatefulSet, a Pod or an agent was seen.
+    pub nodes: BTreeMap<String, ObservedNode>,
+    /// The shards' leases, by node group id.
+    pub leases: BTreeMap<String, ShardLease>,
+    /// The machines (Kubernetes nodes), by name.
+    pub machines: BTreeMap<String, Machine>,
+    /// Whether the group has once been `available` (from its status): then no new shard is born beside it.
+    pub formed: bool,
+    /// For how long this operator process has been watching the group, in milliseconds.
+    pub watching_ms: u64,
+    /// Last known offsets by cache node, from the status; only for words about what was lost.
+    pub last_offsets: BTreeMap<String, i64>,
+    /// Last known cluster node ids by cache node, from the status.
+    pub last_engine_ids: BTreeMap<String, String>,
+}
+
+/// What an object is called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// The kind.
+    pub kind: Kind,
+    /// The name; the namespace is the group's.
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind.as_str(), self.name)
+    }
+}
+
+/// The kinds of objects that a group has. The order is the order of creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// What pods run as.
+    ServiceAccount,
+    /// What it may read.
+    Role,
+    /// The tie between both.
+    RoleBinding,
+    /// Certificates and passwords.
+    Secret,
+    /// The endpoints as environment variables.
+    ConfigMap,
+    /// Who may connect.
+    NetworkPolicy,
+    /// Names in DNS.
+    Service,
+    /// The addresses behind the endpoints.
+    EndpointSlice,
+    /// One for each shard.
+    PodDisruptionBudget,
+    /// One for each cache node.
+    StatefulSet,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 10] = [
+        Self::ServiceAccount,
+        Self::Role,
+        Self::RoleBinding,
+        Self::Secret,
+        Self::ConfigMap,
+        Self::NetworkPolicy,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::PodDisruptionBudget,
+        Self::StatefulSet,
+    ];
+    /// The kind's name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Role => "Role",
+            Self::RoleBinding => "RoleBinding",
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::StatefulSet => "StatefulSet",
+        }
+    }
+}
+
+/// One cache node as it was seen.
+#[derive(Clone, Debug, Default)]
+pub struct ObservedNode {
+    /// The Pod, if there is one.
+    pub pod: Option<PodView>,
+    /// What its agent says.
+    pub agent: Agent,
+}
+
+/// What an agent answered.
+#[derive(Clone, Debug, Default)]
+pub enum Agent {
+    /// No agent of this node was heard by this operator process.
+    #[default]
+    Unheard,
+    /// Connected, and heard within the beat.
+    Up(Box<Report>),
+    /// It was heard before, and is silent now: unknown, not down.
+    Silent {
+        /// For how long, in milliseconds.
+        silent_ms: u64,
+        /// The last words.
+        last: Box<Report>,
+    },
+}
+
+/// What matters of a Pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodView {
+    /// The UID.
+    pub uid: String,
+    /// The pod's address, once it has one.
+    pub ip: Option<String>,
+    /// The machine it is bound to.
+    pub machine: Option<String>,
+    /// A deletion is under way.
+    pub deleting: bool,
+    /// The kubelet reported that the engine's container has ended and does not run now.
+    pub terminated: bool,
+    /// `Ready`.
+    pub ready: bool,
+    /// The role label it bears.
+    pub role_label: Option<String>,
+    /// How often the container was started again.
+    pub restarts: i32,
+    /// The scheduler's words, if it found no machine.
+    pub unschedulable: Option<String>,
+    /// The kubelet's words, if the image cannot be had (reason, message).
+    pub image_trouble: Option<String>,
+    /// The kubelet's or the init container's words, if a container cannot be started.
+    pub start_trouble: Option<String>,
+    /// When it was created, in milliseconds since the Unix epoch.
+    pub created_ms: i64,
+}
+
+/// A Kubernetes node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
+    /// The node controller holds it to be ready. False is a witness of silence, no proof of death.
+    pub ready: bool,
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// Tainted `node.kubernetes.io/out-of-service`: an administrator vouches that it is off.
+    pub out_of_service: bool,
+}
+
+/// A shard's term: a `Lease` of coordination.k8s.io, written by compare-and-set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShardLease {
+    /// For the compare-and-set.
+    pub resource_version: String,
+    /// `leaseTransitions`.
+    pub term: u64,
+    /// `holderIdentity`: the cache node that is (to be) the primary.
+    pub holder: String,
+    /// The boot of the holder that the term is meant for.
+    pub boot: Boot,
+    /// `acquireTime`, in milliseconds since the Unix epoch: when the term was raised.
+    pub since_ms: i64,
+    /// The primary before, while its end still matters.
+    pub previous: Option<(String, Boot)>,
+    /// Why the term was raised.
+    pub cause: Cause,
+    /// The slots of the shard, as they were given at birth (cluster mode enabled).
+    pub slots: crate::slots::SlotSet,
+    /// The shard has served: from then on an empty start is a loss.
+    pub served: bool,
+}
+
+/// Why a term began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// The shard was formed.
+    #[default]
+    Birth,
+    /// The old primary's death was proven.
+    Death,
+    /// The old primary fell silent.
+    Silence,
+    /// The role was handed over on purpose.
+    Handover,
+    /// No live copy was left: started from the best volume.
+    Restore,
+    /// No copy at all was left: started empty.
+    Empty,
+    /// The engines had elected by themselves, or a live primary was found without a lease.
+    Adopted,
+}
+
+impl Cause {
+    /// As it is written in the lease and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Birth => "birth",
+            Self::Death => "death",
+            Self::Silence => "silence",
+            Self::Handover => "handover",
+            Self::Restore => "restore",
+            Self::Empty => "empty",
+            Self::Adopted => "adopted",
+        }
+    }
+    /// The reverse of [`Cause::as_str`]; an unknown word is a birth, which claims nothing.
+    pub fn parse(text: &str) -> Self {
+        [Self::Death, Self::Silence, Self::Handover, Self::Restore, Self::Empty, Self::Adopted]
+            .into_iter()
+            .find(|cause| cause.as_str() == text)
+            .unwrap_or_default()
+    }
+}
+
+/// Whether one life of an engine is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Its agent says that it runs.
+    Alive,
+    /// It is over, and that is proven.
+    Ended(Proof),
+    /// Nobody can say.
+    Unknown,
+}
+
+/// What proves that a life is over. Silence and deleted objects are not among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The agent, the sole starter of the engine, reports its exit or lives in a later boot of the same Pod.
+    Agent,
+    /// The kubelet reports that the container has ended.
+    Kubelet,
+    /// An administrator declared the machine to be off.
+    OutOfService,
+}
+
+impl Observed {
+    /// The report of a node whose agent is heard now.
+    pub fn report(&self, node: &str) -> Option<&Report> {
+        match &self.nodes.get(node)?.agent {
+            Agent::Up(report) => Some(report),
+            Agent::Silent { .. } | Agent::Unheard => None,
+        }
+    }
+
+    /// The engine's own words, of a node whose agent is heard now.
+    pub fn engine(&self, node: &str) -> Option<&EngineView> {
+        self.report(node).filter(|report| report.state == EngineState::Running)?.engine.as_ref()
+    }
+
+    /// Whether the node is parked now, by its agent's word.
+    pub fn parked(&self, node: &str) -> Option<&Report> {
+        self.report(node).filter(|report| report.state == EngineState::Parked)
+    }
+
+    /// Where a node's engine listens.
+    pub fn address(&self, node: &str, port: u16, bus_port: u16) -> Option<Address> {
+        let host = self.nodes.get(node)?.pod.as_ref()?.ip.clone()?;
+        Some(Address { host, port, bus_port })
+    }
+
+    /// Whether one life of a node's engine is over (P3: unknown is not down).
+    pub fn life(&self, node: &str, boot: &Boot) -> Life {
+        let Some(seen) = self.nodes.get(node) else { return Life::Unknown };
+        let report = match &seen.agent {
+            Agent::Up(report) => Some((report, true)),
+            Agent::Silent { last, .. } => Some((last, false)),
+            Agent::Unheard => None,
+        };
+        if let Some((report, up)) = report {
+            if report.boot == *boot {
+                if up && report.state != EngineState::Parked {
+                    return Life::Alive;
+                }
+                if report.state == EngineState::Parked && up {
+                    return Life::Ended(Proof::Agent);
+                }
+            } else if report.boot.pod_uid == boot.pod_uid {
+                // Lives of one Pod follow each other: the kubelet starts a container again only after the last has ended.
+                return Life::Ended(Proof::Agent);
+            }
+        }
+        if let Some(pod) = &seen.pod
+            && pod.uid == boot.pod_uid
+        {
+            if pod.terminated {
+                return Life::Ended(Proof::Kubelet);
+            }
+            if pod.machine.as_ref().and_then(|name| self.machines.get(name)).is_some_and(|m| m.out_of_service)
+            {
+                return Life::Ended(Proof::OutOfService);
+            }
+        }
+        Life::Unknown
+    }
+
+    /// Whether Kubernetes, too, has lost sight of that life: its Pod is gone or replaced, or its machine is not ready.
+    pub fn kubernetes_lost(&self, node: &str, boot: &Boot) -> bool {
+        match self.nodes.get(node).and_then(|seen| seen.pod.as_ref()) {
+            None => true,
+            Some(pod) if pod.uid != boot.pod_uid => true,
+            Some(pod) => pod
+                .machine
+                .as_ref()
+                .is_some_and(|name| self.machines.get(name).is_none_or(|machine| !machine.ready)),
+        }
+    }
+
+    /// Whether the bound after which a guarded primary has paused its writes has passed since the term was raised.
+    pub fn fence_passed(&self, lease: &ShardLease) -> bool {
+        self.now_ms.saturating_sub(lease.since_ms) >= i64::try_from(FENCE_BOUND_MS).unwrap_or(i64::MAX)
+    }
+}
+
+/// Whether an engine is a primary that may accept writes, by its own words.
+pub fn is_primary(engine: &EngineView) -> bool {
+    engine.role == Some(Role::Primary)
+        && engine.cluster.as_ref().is_none_or(|cluster| own_slots(cluster).next().is_some())
+}
+
+/// The slots that an engine says it owns.
+pub fn own_slots(cluster: &kagami_protocol::ClusterView) -> impl Iterator<Item = (u16, u16)> + '_ {
+    cluster
+        .nodes
+        .iter()
+        .filter(|node| node.myself && node.primary)
+        .flat_map(|node| node.slots.iter().copied())
+}

@@ -1,0 +1,129 @@
+//! What clients are told: the addresses behind the endpoints, and the role labels.
+
+use super::children::ensure;
+use super::{Act, Plan, Primary, Step, key};
+use crate::build::{self, Reachable};
+use crate::desired::{ClusterMode, Desired};
+use crate::observed::{Agent, Kind, Observed};
+use kagami_api::{names, reason::Reason};
+use kagami_protocol::Role;
+
+pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Observed, plan: &mut Plan) {
+    let nodes: Vec<&String> =
+        group.shards.iter().flat_map(|shard| shard.nodes.iter().map(|node| &node.name)).collect();
+    if group.cluster_mode == ClusterMode::Enabled {
+        let ready: Vec<Reachable> = nodes
+            .iter()
+            .filter(|node| serves(observed, node))
+            .filter_map(|node| reachable(observed, node))
+            .collect();
+        ensure_slice(group, &group.name, &ready, observed, plan);
+    } else {
+        let holder = primaries.iter().flatten().next();
+        let primary =
+            holder.filter(|primary| primary.serving).and_then(|primary| reachable(observed, &primary.node));
+        // A primary that is silent keeps its endpoint until another is promoted: unknown is not down.
+        if primary.is_some() || holder.is_none() {
+            let addresses: Vec<Reachable> = primary.clone().into_iter().collect();
+            ensure_slice(group, &group.name, &addresses, observed, plan);
+        }
+        let replicas: Vec<Reachable> = nodes
+            .iter()
+            .filter(|node| holder.is_none_or(|primary| primary.node != ***node) && serves(observed, node))
+            .filter_map(|node| reachable(observed, node))
+            .collect();
+        let reader = names::reader_service(&group.name);
+        let slice = build::reader_slice(group, &replicas, primary.as_ref());
+        if primary.is_some()
+            || !replicas.is_empty()
+            || !observed.children.contains_key(&key(Kind::EndpointSlice, &*reader))
+        {
+            ensure_exactly(key(Kind::EndpointSlice, reader), slice, observed, plan);
+        }
+    }
+    for node in nodes {
+        label(node, observed, plan);
+    }
+}
+
+fn ensure_slice(
+    group: &Desired,
+    service: &str,
+    addresses: &[Reachable],
+    observed: &Observed,
+    plan: &mut Plan,
+) {
+    ensure_exactly(
+        key(Kind::EndpointSlice, service),
+        build::endpoint_slice(group, service, addresses),
+        observed,
+        plan,
+    );
+}
+
+/// Addresses must be exactly ours: an address more is a client sent astray.
+fn ensure_exactly(
+    key: crate::observed::ObjectKey,
+    slice: serde_json::Value,
+    observed: &Observed,
+    plan: &mut Plan,
+) {
+    let count = |object: &serde_json::Value| {
+        object.get("endpoints").and_then(|list| list.as_array()).map_or(0, Vec::len)
+    };
+    match observed.children.get(&key) {
+        Some(actual) if count(actual) != count(&slice) && !observed.foreign.contains_key(&key) => {
+            let act = Act::Apply { key, object: Box::new(slice) };
+            plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
+        }
+        _ => ensure(key, slice, observed, plan),
+    }
+}
+
+/// Whether clients may be sent to a node: it serves by its own word, or it is silent and the kubelet finds it ready.
+fn serves(observed: &Observed, node: &str) -> bool {
+    if let Some(engine) = observed.engine(node) {
+        let fenced = observed.report(node).is_some_and(|report| report.fenced);
+        let whole = engine.complete && !engine.loading;
+        return match engine.role {
+            Some(Role::Primary) => {
+                whole && !fenced && engine.cluster.as_ref().is_none_or(|cluster| cluster.ok)
+            }
+            Some(Role::Replica) => {
+                whole
+                    && engine.link.as_ref().is_some_and(|link| link.up)
+                    && engine.cluster.as_ref().is_none_or(|cluster| cluster.ok)
+            }
+            None => false,
+        };
+    }
+    observed.nodes.get(node).is_some_and(|seen| {
+        !matches!(seen.agent, Agent::Up(_))
+            && seen.pod.as_ref().is_some_and(|pod| pod.ready && !pod.terminated)
+    })
+}
+
+fn reachable(observed: &Observed, node: &str) -> Option<Reachable> {
+    let pod = observed.nodes.get(node)?.pod.as_ref()?;
+    let zone = pod.machine.as_ref().and_then(|name| observed.machines.get(name)?.zone.clone());
+    Some(Reachable {
+        ip: pod.ip.clone()?,
+        pod: names::pod_name(node),
+        uid: pod.uid.clone(),
+        machine: pod.machine.clone(),
+        zone,
+    })
+}
+
+fn label(node: &str, observed: &Observed, plan: &mut Plan) {
+    let Some(role) = observed.engine(node).and_then(|engine| engine.role) else { return };
+    let Some(pod) = observed.nodes.get(node).and_then(|seen| seen.pod.as_ref()) else { return };
+    let role = match role {
+        Role::Primary => "primary",
+        Role::Replica => "replica",
+    };
+    if pod.role_label.as_deref() != Some(role) && !pod.deleting {
+        let act = Act::LabelRole { pod: names::pod_name(node), uid: pod.uid.clone(), role };
+        plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
+    }
+}

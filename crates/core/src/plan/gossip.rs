@@ -1,0 +1,144 @@
+//! Who knows whom (cluster mode enabled): everybody meets everybody at the present addresses, and old identities are
+//! forgotten everywhere.
+
+use super::step::Order;
+use super::{Plan, Primary};
+use crate::desired::{ClusterMode, Desired};
+use crate::observed::{Life, Observed};
+use kagami_api::reason::Reason;
+use kagami_protocol::{ClusterNode, ClusterView, Command, Report};
+use std::collections::{BTreeMap, BTreeSet};
+
+struct Member<'a> {
+    node: &'a str,
+    term: u64,
+    report: &'a Report,
+    cluster: &'a ClusterView,
+}
+
+pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Observed, plan: &mut Plan) {
+    if group.cluster_mode != ClusterMode::Enabled {
+        return;
+    }
+    let members: Vec<Member<'_>> = group
+        .shards
+        .iter()
+        .zip(primaries)
+        .flat_map(|(shard, primary)| shard.nodes.iter().map(move |node| (node, shard, primary)))
+        .filter_map(|(node, shard, primary)| {
+            let term = primary
+                .as_ref()
+                .map(|p| p.term)
+                .or_else(|| observed.leases.get(&shard.id).map(|lease| lease.term))?;
+            let report = observed.report(&node.name)?;
+            let cluster = observed.engine(&node.name)?.cluster.as_ref()?;
+            Some(Member { node: &node.name, term, report, cluster })
+        })
+        .collect();
+    meet(group, &members, observed, plan);
+    forget(group, &members, observed, plan);
+    let not_ok = members.iter().find(|member| !member.cluster.ok);
+    if let Some(member) = not_ok
+        && plan.waits.is_empty()
+        && plan.steps.is_empty()
+    {
+        plan.wait(Reason::FormingCluster, member.node, "it says cluster_state:fail");
+        plan.again(250);
+    }
+}
+
+/// A mesh, not a star: gossip takes seconds where a `MEET` takes a tenth of one.
+fn meet(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut Plan) {
+    for member in members {
+        let peers: Vec<_> = members
+            .iter()
+            .filter(|peer| peer.node != member.node)
+            .filter_map(|peer| {
+                let address = observed.address(peer.node, group.port, group.bus_port)?;
+                let known = member.cluster.nodes.iter().any(|line| {
+                    line.id == peer.cluster.my_id
+                        && line.host == address.host
+                        && line.port == address.port
+                        && !line.handshake
+                });
+                (!known).then_some(address)
+            })
+            .collect();
+        if !peers.is_empty() {
+            plan.order(Order {
+                node: member.node,
+                boot: &member.report.boot,
+                term: member.term,
+                role: None,
+                command: Command::Meet { peers },
+                reason: Reason::FormingCluster,
+            });
+        }
+    }
+}
+
+/// An identity is forgotten when its node lives in another one or is proven to have ended, and no live node says that it
+/// owns a slot. Everybody is told at once, inside the ban time of a minute.
+fn forget(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut Plan) {
+    let living: BTreeSet<&str> = members.iter().map(|member| member.cluster.my_id.as_str()).collect();
+    let everybody_asked = group.shards.iter().flat_map(|shard| &shard.nodes).all(|node| {
+        observed.parked(&node.name).is_some()
+            || observed.engine(&node.name).is_some_and(|engine| engine.cluster.is_some())
+    });
+    let ended: BTreeSet<&str> = observed
+        .last_engine_ids
+        .iter()
+        .filter(|(node, id)| {
+            observed.parked(node).is_some()
+                || observed.engine(node).and_then(|e| e.cluster.as_ref()).is_some_and(|c| c.my_id != **id)
+                || observed.leases.values().any(|lease| {
+                    lease.previous.as_ref().is_some_and(|(previous, boot)| {
+                        previous == *node
+                            && matches!(observed.life(previous, boot), Life::Ended(_))
+                            && observed.report(node).is_some()
+                    })
+                })
+        })
+        .map(|(_, id)| id.as_str())
+        .collect();
+    let owners: BTreeSet<&str> = members
+        .iter()
+        .flat_map(|member| &member.cluster.nodes)
+        .filter(|line| !line.slots.is_empty())
+        .map(|line| line.id.as_str())
+        .collect();
+    let followed: BTreeSet<&str> = members
+        .iter()
+        .flat_map(|member| &member.cluster.nodes)
+        .filter(|line| line.myself)
+        .filter_map(|line| line.primary_id.as_deref())
+        .collect();
+    let gone = |line: &ClusterNode| {
+        !line.myself
+            && (!line.handshake || line.fail)
+            && !living.contains(line.id.as_str())
+            && !owners.contains(line.id.as_str())
+            && !followed.contains(line.id.as_str())
+            && (everybody_asked || ended.contains(line.id.as_str()))
+    };
+    let mut told: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for member in members {
+        let ids: Vec<String> =
+            member.cluster.nodes.iter().filter(|line| gone(line)).map(|line| line.id.clone()).collect();
+        if !ids.is_empty() {
+            told.insert(member.node, ids);
+        }
+    }
+    for member in members {
+        if let Some(ids) = told.remove(member.node) {
+            plan.order(Order {
+                node: member.node,
+                boot: &member.report.boot,
+                term: member.term,
+                role: None,
+                command: Command::Forget { ids },
+                reason: Reason::RecoveringNode,
+            });
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Observed and desired become a plan: a pure function, rules in a fixed order, one file for each family of rules.
+//!
+//! The order is the order of importance: what exists (children), who is the primary (roles), who follows it (members),
+//! who knows whom (gossip), what clients are told (endpoints), and what is waited for (pods).
+
+mod children;
+mod endpoints;
+mod gossip;
+mod members;
+mod pods;
+mod roles;
+mod shape;
+mod step;
+
+pub use shape::{Frozen, Pending, freeze};
+pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Wait, key};
+
+use crate::desired::Desired;
+use crate::observed::Observed;
+use kagami_protocol::{Address, Boot};
+
+/// What the operator itself brings into a plan.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The image that new nodes copy their agent from.
+    pub agent_image: String,
+    /// The namespace from which the operator dials the agents.
+    pub operator_namespace: String,
+}
+
+/// A shard's primary that serves now, or that is sure to be the one (a shard that is being born).
+#[derive(Clone, Debug)]
+pub(crate) struct Primary {
+    node: String,
+    boot: Boot,
+    term: u64,
+    address: Option<Address>,
+    /// The cluster node id, once the engine has one.
+    id: Option<String>,
+    /// It runs as a primary now.
+    serving: bool,
+    /// The shard is being born: the others may start beside it, because nobody holds anything yet.
+    birth: bool,
+}
+
+/// The plan for one group.
+pub fn plan(desired: &Desired, observed: &Observed, setting: &Setting) -> (Frozen, Plan) {
+    let mut plan = Plan::default();
+    let frozen = freeze(desired, observed, setting);
+    let group = &frozen.desired;
+    for pending in &frozen.pending {
+        plan.wait(kagami_api::reason::Reason::UnsupportedModification, &pending.property, &pending.message);
+    }
+    children::rule(&frozen, observed, setting, &mut plan);
+    let mut primaries = Vec::new();
+    for (index, shard) in group.shards.iter().enumerate() {
+        primaries.push(roles::rule(group, index, shard, observed, &mut plan));
+    }
+    for (shard, primary) in group.shards.iter().zip(&primaries) {
+        members::rule(group, shard, primary.as_ref(), observed, &mut plan);
+    }
+    gossip::rule(group, &primaries, observed, &mut plan);
+    endpoints::rule(group, &primaries, observed, &mut plan);
+    pods::rule(&frozen, observed, &mut plan);
+    (frozen, plan)
+}

@@ -1,0 +1,70 @@
+//! What is waited for: nodes whose pod or agent is not there, in the words of those who know why.
+
+use super::{Frozen, Plan};
+use crate::observed::{Agent, Observed, ObservedNode, PodView};
+use kagami_api::reason::Reason;
+
+/// A node whose engine ended this often within [`CRASH_WINDOW_MS`] is said to loop.
+const CRASHES: u32 = 3;
+const CRASH_WINDOW_MS: i64 = 10 * 60 * 1000;
+
+pub(super) fn rule(frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
+    for node in frozen.desired.shards.iter().flat_map(|shard| &shard.nodes) {
+        let nothing = ObservedNode::default();
+        let seen = observed.nodes.get(&node.name).unwrap_or(&nothing);
+        match (&seen.agent, &seen.pod) {
+            (Agent::Up(report), _) => {
+                if let Some(exit) = &report.last_exit
+                    && report.exits >= CRASHES
+                    && observed.now_ms - exit.at_ms < CRASH_WINDOW_MS
+                {
+                    let how = match (exit.out_of_memory, exit.signal, exit.code) {
+                        (true, ..) => "out of memory".to_owned(),
+                        (_, Some(signal), _) => format!("signal {signal}"),
+                        (_, _, code) => format!("exit code {}", code.unwrap_or_default()),
+                    };
+                    plan.wait(
+                        Reason::CrashLooping,
+                        &node.name,
+                        format!(
+                            "its engine ended {} times, last by {how}; last words: {}",
+                            report.exits, exit.last_words
+                        ),
+                    );
+                    plan.again(60_000);
+                }
+                if !report.trouble.is_empty() {
+                    plan.wait(Reason::RecoveringNode, &node.name, report.trouble.clone());
+                }
+            }
+            (_, None) => plan.wait(Reason::WaitingForPods, &node.name, "its pod is not there yet"),
+            (agent, Some(pod)) => absent(&node.name, agent, pod, frozen, observed, plan),
+        }
+    }
+}
+
+fn absent(node: &str, agent: &Agent, pod: &PodView, frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
+    let zone =
+        frozen.inputs.get(node).filter(|inputs| inputs.zone_required).and_then(|inputs| inputs.zone.as_ref());
+    if let Some(words) = &pod.unschedulable {
+        match zone {
+            Some(zone) if !observed.machines.values().any(|machine| machine.zone.as_ref() == Some(zone)) => plan.wait(
+                Reason::ZoneNotFound,
+                node,
+                format!("no machine is in zone {zone}; it is placed as soon as there is one (label topology.kubernetes.io/zone={zone})"),
+            ),
+            _ => plan.wait(Reason::InsufficientCacheClusterCapacity, node, words.clone()),
+        }
+    } else if let Some(words) = &pod.image_trouble {
+        plan.wait(Reason::ImageCannotBePulled, node, words.clone());
+    } else if let Some(words) = &pod.start_trouble {
+        plan.wait(Reason::WaitingForPods, node, words.clone());
+    } else if let Agent::Silent { silent_ms, .. } = agent {
+        plan.wait(Reason::AgentUnreachable, node, format!("its agent is silent for {} s", silent_ms / 1000));
+        plan.again(500);
+    } else if pod.ip.is_some() {
+        plan.wait(Reason::WaitingForAgent, node, "its agent is being dialled");
+    } else {
+        plan.wait(Reason::WaitingForPods, node, "its pod is being started");
+    }
+}

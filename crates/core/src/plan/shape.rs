@@ -1,0 +1,209 @@
+//! The shape that a running group keeps: what this version cannot change online stays as it is, and is said to be pending.
+
+use super::Setting;
+use crate::build::{NODE_ANNOTATION, NodeInputs, node_inputs};
+use crate::desired::{ClusterMode, Desired, DesiredNode, DesiredShard, EngineKind};
+use crate::observed::{Kind, Observed};
+use std::collections::BTreeMap;
+
+/// What the plan works with: the desired state, with the parts that a running group keeps as they are.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    /// The shape that is planned for.
+    pub desired: Desired,
+    /// What each node's template is built from.
+    pub inputs: BTreeMap<String, NodeInputs>,
+    /// What was asked for and is not carried out by this version.
+    pub pending: Vec<Pending>,
+}
+
+/// A change that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The property.
+    pub property: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Keeps what runs.
+pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Frozen {
+    let kept: BTreeMap<String, NodeInputs> = observed
+        .children
+        .iter()
+        .filter(|(key, _)| key.kind == Kind::StatefulSet)
+        .filter_map(|(key, object)| {
+            let text = object.pointer("/metadata/annotations")?.get(NODE_ANNOTATION)?.as_str()?;
+            Some((key.name.clone(), serde_json::from_str(text).ok()?))
+        })
+        .collect();
+    let mut frozen = desired.clone();
+    let mut pending = Vec::new();
+    if let Some(first) = kept.values().next() {
+        keep_group(&mut frozen, first);
+    }
+    if !observed.leases.is_empty() {
+        keep_shards(desired, &mut frozen, observed, &kept, &mut pending);
+    }
+    let mut inputs: BTreeMap<String, NodeInputs> = BTreeMap::new();
+    let mut changes: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for shard in &frozen.shards {
+        for node in &shard.nodes {
+            let present = kept.get(&node.name);
+            let required = node.zone.is_some() || desired.multi_az;
+            let zone = node.zone.clone().or_else(|| match present {
+                Some(present) => present.zone.clone(),
+                None => choose_zone(desired, shard, &inputs, &kept, observed),
+            });
+            // Differences are told against what was asked for, not against what is kept.
+            let wanted = node_inputs(desired, &shard.id, zone, required, &setting.agent_image);
+            match present {
+                Some(present) => {
+                    for property in present.pending(&wanted) {
+                        *changes.entry(property).or_default() += 1;
+                    }
+                    inputs.insert(node.name.clone(), present.clone());
+                }
+                None => {
+                    let mut wanted =
+                        node_inputs(&frozen, &shard.id, wanted.zone.clone(), required, &setting.agent_image);
+                    // A new node beside kept ones runs the same engine.
+                    if let Some(first) = kept.values().next() {
+                        wanted.image.clone_from(&first.image);
+                        wanted.engine_version.clone_from(&first.engine_version);
+                    }
+                    inputs.insert(node.name.clone(), wanted);
+                }
+            }
+        }
+    }
+    pending.extend(changes.into_iter().map(|(property, nodes)| Pending {
+        property: property.to_owned(),
+        message: format!(
+            "{property} was changed, and this version of Kagami does not change it on a running group: {nodes} cache node(s) keep \
+             what they were created with. Set it back, or create a new group."
+        ),
+    }));
+    Frozen { desired: frozen, inputs, pending }
+}
+
+/// What all nodes of a running group share.
+fn keep_group(frozen: &mut Desired, kept: &NodeInputs) {
+    frozen.cluster_mode = if kept.cluster { ClusterMode::Enabled } else { ClusterMode::Disabled };
+    frozen.port = kept.port;
+    frozen.bus_port = kept.bus_port;
+    frozen.image.clone_from(&kept.image);
+    if let Some(kind) = EngineKind::ALL.iter().copied().find(|kind| kind.as_str() == kept.engine) {
+        frozen.engine.kind = kind;
+    }
+    if let Ok(version) = kept.engine_version.parse() {
+        frozen.engine.version = version;
+    }
+    if kept.storage_size.is_none() {
+        frozen.storage = None;
+    }
+}
+
+/// Shards are born together. Once the group has formed, the leases say which there are.
+fn keep_shards(
+    desired: &Desired,
+    frozen: &mut Desired,
+    observed: &Observed,
+    kept: &BTreeMap<String, NodeInputs>,
+    pending: &mut Vec<Pending>,
+) {
+    let mut shards = Vec::new();
+    for shard in &desired.shards {
+        match observed.leases.get(&shard.id) {
+            Some(lease) => {
+                let mut shard = shard.clone();
+                if !lease.slots.is_empty() {
+                    shard.slots = lease.slots.clone();
+                }
+                let missing: Vec<&String> = kept
+                    .iter()
+                    .filter(|(name, inputs)| {
+                        inputs.shard == shard.id && !shard.nodes.iter().any(|node| node.name == **name)
+                    })
+                    .map(|(name, _)| name)
+                    .collect();
+                if !missing.is_empty() {
+                    pending.push(Pending {
+                        property: "replicasPerNodeGroup".into(),
+                        message: format!(
+                            "fewer replicas were asked for than node group {} has; this version of Kagami removes no cache node, so all \
+                             of them stay. Set the number back.",
+                            shard.id
+                        ),
+                    });
+                    shard.nodes.extend(
+                        missing.into_iter().map(|name| DesiredNode { name: name.clone(), zone: None }),
+                    );
+                }
+                shards.push(shard);
+            }
+            None if observed.formed => {}
+            None => shards.push(shard.clone()),
+        }
+    }
+    for (id, lease) in &observed.leases {
+        if !shards.iter().any(|shard| shard.id == *id) {
+            let nodes = kept
+                .iter()
+                .filter(|(_, inputs)| inputs.shard == *id)
+                .map(|(name, _)| DesiredNode { name: name.clone(), zone: None })
+                .collect();
+            shards.push(DesiredShard { id: id.clone(), slots: lease.slots.clone(), nodes });
+        }
+    }
+    shards.sort_by(|a, b| a.id.cmp(&b.id));
+    if observed.formed && shards.len() != desired.shards.len() {
+        pending.push(Pending {
+            property: "numNodeGroups".into(),
+            message: format!(
+                "{} node groups were asked for and the group has {}; this version of Kagami does not reshard, so the slots stay where \
+                 they are. Set the number back, or create a new group.",
+                desired.shards.len(),
+                shards.len()
+            ),
+        });
+    }
+    frozen.shards = shards;
+}
+
+/// The zone with the fewest copies of the shard, then of the group, then by name: the same question has the same answer.
+fn choose_zone(
+    desired: &Desired,
+    shard: &DesiredShard,
+    chosen: &BTreeMap<String, NodeInputs>,
+    kept: &BTreeMap<String, NodeInputs>,
+    observed: &Observed,
+) -> Option<String> {
+    let mut zones: Vec<&String> = if desired.zones.is_empty() {
+        observed
+            .machines
+            .values()
+            .filter(|machine| machine.ready && !machine.unschedulable)
+            .filter_map(|m| m.zone.as_ref())
+            .collect()
+    } else {
+        desired.zones.iter().collect()
+    };
+    zones.sort();
+    zones.dedup();
+    let requested = shard.nodes.iter().filter_map(|node| node.zone.as_ref());
+    let placed: Vec<(&String, Option<&String>)> = chosen
+        .values()
+        .chain(kept.iter().filter(|(name, _)| !chosen.contains_key(*name)).map(|(_, inputs)| inputs))
+        .map(|inputs| (&inputs.shard, inputs.zone.as_ref()))
+        .chain(requested.map(|zone| (&shard.id, Some(zone))))
+        .collect();
+    zones
+        .into_iter()
+        .min_by_key(|zone| {
+            let in_shard = placed.iter().filter(|(id, at)| **id == shard.id && *at == Some(*zone)).count();
+            let in_group = placed.iter().filter(|(_, at)| *at == Some(*zone)).count();
+            (in_shard, in_group, (*zone).clone())
+        })
+        .cloned()
+}
