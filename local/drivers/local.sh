@@ -15,7 +15,7 @@ NODES='node-1=ap-northeast-1a node-2=ap-northeast-1c node-3=ap-northeast-1d'
 lock() {
   [ "$(id -u)" = 0 ] || die "the local cluster makes namespaces and cgroups and needs root (or use CLUSTER=kind)"
   case $STATE in /run/*|/var/run/*) die "KAGAMI_STATE may not be below /run: the nodes have a /run of their own" ;; esac
-  exec 9>"${TMPDIR:-/tmp}/kagami-local.lock"
+  exec 9>/run/kagami-local.lock
   flock -n 9 || { say 'another local/cluster is at work, waiting for it …'; flock 9; }
 }
 
@@ -40,9 +40,11 @@ fingerprint() { sha256sum <"$LOCAL_DIR/versions" | cut -d' ' -f1; }
 # The archives every node gets: links to the cache, so that a changed image is noticed and a new node gets what the others have.
 gather_images() {
   mkdir -p "$STATE/images"
-  local archive
+  local group archive
   find "$STATE/images" -name 'made-*.tar' -xtype l -delete
-  images_py list | while IFS=$'\t' read -r _ archive; do ln -sfn "$archive" "$STATE/images/made-${archive##*/}"; done
+  for group in cluster engines clients; do
+    images_py list $group | while IFS=$'\t' read -r _ archive; do ln -sfn "$archive" "$STATE/images/made-$group-${archive##*/}"; done
+  done
 }
 
 side_by_side() { # function names… — runs the function for every name at once
@@ -53,6 +55,8 @@ side_by_side() { # function names… — runs the function for every name at onc
 }
 
 boot_node() { start_machine_runtime "$1" && import_images "$1"; }
+# The first pods must find their images, or they wait out a back-off; the engines' may follow while the node registers.
+boot_node_for_system_pods() { start_machine_runtime "$1" && import_images "$1" made-cluster-; }
 
 apply_manifests() {
   sed -e "s/@COREDNS_VERSION@/$COREDNS_VERSION/; s/@LOCAL_PATH_PROVISIONER_VERSION@/$LOCAL_PATH_PROVISIONER_VERSION/; s/@BUSYBOX_VERSION@/$BUSYBOX_VERSION/; s/@DNS_IP@/$DNS_IP/" \
@@ -67,7 +71,7 @@ system_pods_ready() {
 
 # True when the cluster is up as it should be, perhaps after machines that a test has crashed or silenced were brought back.
 heal() {
-  local name pair broken=()
+  local name pair since broken=()
   [ -e "$STATE/kubeconfig" ] && [ "$(cat "$STATE/fingerprint" 2>/dev/null)" = "$(fingerprint)" ] || return 1
   control_plane_running && wait_for 10 'the apiserver' apiserver_ready || return 1
   for pair in $NODES; do
@@ -77,7 +81,9 @@ heal() {
     if ! node_running "$name"; then broken+=("$name"); continue; fi
     if network_is_silent "$name"; then say "$name is silent; returning it"; network_return "$name"; fi
   done
+  since=$(date -u +%Y-%m-%dT%H:%M:%S)
   for name in "${broken[@]}"; do say "$name is not running; starting it"; revive "$name"; done
+  for name in "${broken[@]}"; do wait_for 60 "$name" node_back "$name" "$since" || return 1; done
   # shellcheck disable=SC2046
   wait_for 60 'the nodes' all_nodes_ready $(node_names) || return 1
   gather_images
@@ -114,16 +120,18 @@ fresh_cluster() {
     names+=("$name")
   done
   # Three containerds unpack their images while the apiserver starts.
-  side_by_side boot_node "${names[@]}" &
-  local booting=$!
+  side_by_side boot_node_for_system_pods "${names[@]}" || die 'a node did not start'
+  say 'containerd ready'
+  side_by_side import_images "${names[@]}" &
+  local importing=$!
   finish_control_plane
   say 'control plane ready'
   apply_manifests
-  wait "$booting" || die 'a node did not start'
-  say 'containerd and images ready'
   for name in "${names[@]}"; do start_machine_kubelet "$name"; done
   wait_for 60 'the nodes' all_nodes_ready "${names[@]}" || die "nodes are not ready: $(nodes_not_ready "${names[@]}" | tr '\n' ' ')($STATE/nodes/*/log/kubelet.log)"
   say "nodes ready: ${names[*]}"
+  wait "$importing" || die 'not every node has its images'
+  say 'images imported'
   wait_for 90 'the system pods' system_pods_ready || { k get pods -A >&2 || true; die 'CoreDNS or the volume provisioner does not become ready'; }
   fingerprint >"$STATE/fingerprint"
 }

@@ -79,7 +79,8 @@ empty_cgroup() { # path
 
 remove_cgroup() { # path
   local root tries
-  for root in $(cgroup_roots); do
+  # On a hybrid machine the runtime also makes (empty) groups in the v2 hierarchy beside the v1 ones.
+  for root in $(cgroup_roots) $CGROUPS/unified; do
     for tries in 1 2 3 4 5 6 7 8 9 10; do
       [ -d "$root/$1" ] || break
       find "$root/$1" -depth -type d -exec rmdir {} + 2>/dev/null || true

@@ -47,3 +47,29 @@ need_packages() { # package=path-or-command …
   fi
   [ -z "$made" ] || rm -f $policy
 }
+
+# The engine images by name, as manifests ask for them.
+public_engine_images() {
+  local name series source
+  while read -r name series source; do
+    [ -n "$source" ] || continue
+    case $name in redis) echo "docker.io/library/redis:$series" ;; *) echo "docker.io/$name/$name:$series" ;; esac
+  done <<<"$ENGINE_SOURCES"
+}
+
+# A script for the shell of a node or a container: signals the processes whose command line matches, and prints their ids.
+# $1: file with process ids, or "all"; $2: pattern or pid1; $3: signal
+# shellcheck disable=SC2016
+SIGNAL_SCRIPT='
+if [ "$1" = all ]; then ids=$(cd /proc && echo [0-9]*); else ids=$(find "$1" -name cgroup.procs -exec cat {} +); fi
+found=
+for p in $ids; do
+  [ "$p" != $$ ] && [ -r "/proc/$p/cmdline" ] || continue
+  if [ "$2" = pid1 ]; then
+    [ "$(sed -n "s/^NSpid:.*[^0-9]\([0-9]*\)$/\1/p" "/proc/$p/status")" = 1 ] || continue
+  else
+    tr "\0" " " <"/proc/$p/cmdline" | grep -Eq -- "$2" || continue
+  fi
+  kill "-$3" "$p" && echo "$p" && found=yes
+done
+[ -n "$found" ] || { echo "no process matches: $2" >&2; exit 1; }'

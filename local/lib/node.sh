@@ -158,10 +158,10 @@ cut_power() { # name
 }
 
 # Imports the archives this node does not have yet (or has in an older version).
-import_images() { # name
+import_images() { # name [beginning of the archives' names]
   local name=$1 dir tar stamp
   dir=$(node_dir "$name")
-  for tar in "$STATE"/images/*.tar; do
+  for tar in "$STATE"/images/"${2:-}"*.tar; do
     [ -e "$tar" ] || continue
     stamp=$(stat -L -c '%s %Y %i' "$tar")
     [ "$(cat "$dir/imported/${tar##*/}" 2>/dev/null)" != "$stamp" ] || continue
