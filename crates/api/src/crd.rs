@@ -1,5 +1,7 @@
 //! The CustomResourceDefinitions, as they are committed under `crds/` and installed by the chart.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;
@@ -87,7 +89,8 @@ fn write_yaml(value: &Value, indent: usize, text: &mut String) {
     let pad = " ".repeat(indent);
     match value {
         Value::Object(map) => {
-            for (key, value) in map {
+            // Whether a map keeps its order or sorts is decided by whoever else is compiled with serde_json.
+            for (key, value) in map.iter().collect::<BTreeMap<_, _>>() {
                 text.push_str(&format!("{pad}{}:", scalar(key)));
                 write_child(value, indent, text);
             }
