@@ -28,8 +28,7 @@ need_node() { node_exists "$1" || die "there is no machine $1 (there are: $(node
 
 prepare() {
   need_packages containerd=containerd runc=runc containernetworking-plugins=/usr/lib/cni/ptp iptables=iptables conntrack=conntrack \
-    iproute2=ip openssl=openssl util-linux=nsenter procps=ps kmod=modprobe python3=python3 python3-pip=pip3 musl-tools=musl-gcc gcc=gcc \
-    curl=curl ca-certificates=/etc/ssl/certs/ca-certificates.crt buildah=buildah
+    iproute2=ip openssl=openssl util-linux=nsenter kmod=modprobe python3=python3 buildah=buildah
   local p
   for p in kubernetes etcd coredns local-path-provisioner; do build_program $p; done
   build_images

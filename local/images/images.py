@@ -321,6 +321,7 @@ def engine(name, source):
             root.link(f"{name}-server", f"usr/bin/{name}-{alias}")
         root.libraries(tree, *programs)
         root.folder("data", 0o755, ENGINE_UID)
+        compile_static("as-engine.c", root.path("usr/local/bin/as-engine"))
         with open(os.path.join(HERE, "entrypoint")) as f:
             root.write("usr/local/bin/docker-entrypoint.sh", f.read().replace("SERVER", f"{name}-server"), 0o755)
         shutil.rmtree(tree)
@@ -338,12 +339,16 @@ def busybox():
     return root, {"Cmd": ["sh"]}
 
 
-def pause():
-    root = Root()
+def compile_static(source, target):
     compiler = shutil.which("musl-gcc") or shutil.which("gcc") or shutil.which("cc")
     if not compiler:
-        raise Missing("a C compiler is needed for the pause image (musl-tools and gcc)")
-    run(compiler, "-static", "-Os", "-s", "-o", root.path("pause"), os.path.join(HERE, "pause.c"))
+        sys.exit("images: a C compiler is needed (musl-tools and gcc)")
+    run(compiler, "-static", "-Os", "-s", "-o", target, os.path.join(HERE, source))
+
+
+def pause():
+    root = Root()
+    compile_static("pause.c", root.path("pause"))
     return root, {"Entrypoint": ["/pause"], "User": "65535:65535"}
 
 
@@ -395,7 +400,7 @@ def stamp(name):
 def recipe(*parts):
     """Changes when an image would be made differently."""
     h = hashlib.sha256(repr(parts).encode())
-    for f in ("images.py", "entrypoint", "pause.c"):
+    for f in ("images.py", "entrypoint", "pause.c", "as-engine.c"):
         with open(os.path.join(HERE, f), "rb") as content:
             h.update(content.read())
     return h.hexdigest()[:16]

@@ -33,6 +33,7 @@ start_control_plane_process() { # name
         --profiling=false) ;;
     controller-manager) command=("$bin/kube-controller-manager" --kubeconfig="$STATE/controller-manager.kubeconfig" --cert-dir="$STATE/pki"
         --service-account-private-key-file="$pki/service-accounts.key" --root-ca-file="$pki/ca.crt" --use-service-account-credentials
+        --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key"
         --allocate-node-cidrs=false --leader-elect=false --bind-address=127.0.0.1 --profiling=false
         --node-monitor-period=2s --node-monitor-grace-period=16s   # a lost machine is noticed within the patience of a test
         --kube-api-qps=200 --kube-api-burst=400 --concurrent-statefulset-syncs=10) ;;

@@ -7,6 +7,7 @@ images_py() {
 }
 
 build_images() {
+  need_packages dpkg=dpkg-deb apt=apt-get python3=python3 python3-pip=pip3 musl-tools=musl-gcc gcc=gcc
   mkdir -p "$CACHE/images"
   # One at a time; the second finds everything made.
   ( flock 9; images_py build ) 9>"$CACHE/images.lock"
