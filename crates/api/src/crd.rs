@@ -36,6 +36,9 @@ fn tidy(schema: &mut Value) {
     let Value::Object(schema) = schema else { return };
     schema.remove("nullable");
     schema.remove("title");
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = unwrap_lines(text);
+    }
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }
@@ -54,6 +57,12 @@ fn tidy(schema: &mut Value) {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(tidy);
     }
+}
+
+/// Doc comments break lines where the source does; a description breaks paragraphs only.
+fn unwrap_lines(text: &str) -> String {
+    let paragraph = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.split("\n\n").map(paragraph).collect::<Vec<_>>().join("\n\n")
 }
 
 /// A CustomResourceDefinition as the text of its file.

@@ -2,11 +2,13 @@
 //!
 //! The rules are evaluated here as the API server evaluates them, without one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kagami_api::crds;
 use kagami_api::rules::{self, AdmissionRule};
-use kube::core::cel::Validator;
+use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::{Value, json};
 
 fn schema(kind: &str) -> Value {
@@ -23,7 +25,7 @@ fn object(name: &str, spec: &Value) -> Value {
 
 /// What an object is refused with.
 fn messages(kind: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
-    match Validator::new().validate(&schema(kind), new, old) {
+    match Validator::new().validate_compiled(schema(kind), new, old) {
         Ok(()) => Vec::new(),
         Err(errors) => errors.into_vec().into_iter().map(|error| error.message).collect(),
     }

@@ -152,6 +152,29 @@ fn everything_in_a_spec_and_a_status_is_described() {
     }
 }
 
+/// A field says what it does here; what its type is in general does not help whoever asks `kubectl explain`.
+#[test]
+fn a_field_of_the_spec_says_its_class() {
+    let group = &schemas()[0].1["properties"]["spec"]["properties"];
+    for (field, schema) in group.as_object().unwrap() {
+        let description = schema["description"].as_str().unwrap();
+        let classes = [
+            "In effect",
+            "in effect",
+            "met by itself",
+            "Recorded",
+            "efused",
+            "resource attribute",
+            "CloudFormation has no word",
+        ];
+        assert!(classes.iter().any(|class| description.contains(class)), "{field}: {description}");
+        assert!(
+            !description.contains("  ") && !description.replace("\n\n", "").contains('\n'),
+            "{field}: {description}"
+        );
+    }
+}
+
 /// `kubectl get rg` while the reference template comes up.
 #[test]
 fn the_columns_of_a_group_read_well_in_a_hundred_characters() {

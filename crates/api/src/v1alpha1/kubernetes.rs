@@ -21,6 +21,7 @@ pub struct KubernetesOptions {
 
     /// When the image is pulled. Default: what Kubernetes does for the image's tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ImagePullPolicy")]
     pub image_pull_policy: Option<ImagePullPolicy>,
 
     /// Secrets in this namespace that hold the registry's credentials.
@@ -31,10 +32,12 @@ pub struct KubernetesOptions {
     /// A volume for every node. Without it nodes are volatile, as ElastiCache's are: what no live node holds is lost.
     /// Cannot be added, removed or changed on a running group in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "StorageOptions")]
     pub storage: Option<StorageOptions>,
 
     /// CPU and memory of every node, in place of what the node type gives. maxmemory follows the memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ComputeResources")]
     pub resources: Option<ComputeResources>,
 
     /// Labels that a machine must have to run a node of the group, beside those of the subnet group.
@@ -107,9 +110,11 @@ pub struct StorageOptions {
 pub struct ComputeResources {
     /// What the scheduler sets aside. Memory is always requested as high as its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ResourceAmounts")]
     pub requests: Option<ResourceAmounts>,
     /// What a node may use at most. Without a CPU limit it may use what the machine has to spare.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ResourceAmounts")]
     pub limits: Option<ResourceAmounts>,
 }
 
@@ -119,8 +124,10 @@ pub struct ComputeResources {
 pub struct ResourceAmounts {
     /// CPU, such as 500m or 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Quantity")]
     pub cpu: Option<Quantity>,
     /// Memory, such as 512Mi or 4Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Quantity")]
     pub memory: Option<Quantity>,
 }

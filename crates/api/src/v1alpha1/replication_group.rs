@@ -127,6 +127,7 @@ pub struct ReplicationGroupSpec {
     /// this version. Default: what the parameter group's cluster-enabled says; without a parameter group, enabled exactly where
     /// there are several shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ClusterMode")]
     pub cluster_mode: Option<ClusterMode>,
 
     /// Data tiering to disk. false is met by itself; true is refused, because no open engine does it. Cannot be changed later.
@@ -135,10 +136,12 @@ pub struct ReplicationGroupSpec {
 
     /// How durable an acknowledged write is. default and disabled are met by itself; async and sync are refused in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Durability")]
     pub durability: Option<Durability>,
 
     /// redis or valkey. In effect. Default: redis. valkey cannot be changed back to redis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Engine")]
     pub engine: Option<Engine>,
 
     /// The version of the engine without its patch level, such as 6.2 or 8.1; 6.x means the newest 6. Which versions there are
@@ -155,6 +158,7 @@ pub struct ReplicationGroupSpec {
 
     /// The address family that nodes are discovered by. ipv4 is met by itself; ipv6 is refused in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "IpDiscovery")]
     pub ip_discovery: Option<IpDiscovery>,
 
     /// The key that encrypts what lies on disk. Refused, as atRestEncryptionEnabled is.
@@ -176,6 +180,7 @@ pub struct ReplicationGroupSpec {
     /// The address families of the nodes. ipv4 is met by itself; ipv6 and dual_stack are refused in this version.
     /// Cannot be changed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "NetworkType")]
     pub network_type: Option<NetworkType>,
 
     /// One entry for each node group (shard): its id, zones, number of replicas and slots. In effect. As many entries as
@@ -278,6 +283,7 @@ pub struct ReplicationGroupSpec {
 
     /// Whether clients may connect without encryption while it is being introduced. Refused, as encryption in transit is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TransitEncryptionMode")]
     pub transit_encryption_mode: Option<TransitEncryptionMode>,
 
     /// The user group whose users may connect. Refused in this version unless empty.
@@ -288,14 +294,17 @@ pub struct ReplicationGroupSpec {
     /// The resource attribute DeletionPolicy: what becomes of the nodes and their volumes when this object is deleted. Delete
     /// removes them. Retain leaves them running, for you to look after. Snapshot is refused in this version. Default: Delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DeletionPolicy")]
     pub deletion_policy: Option<DeletionPolicy>,
 
     /// The resource attribute UpdatePolicy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "UpdatePolicy")]
     pub update_policy: Option<UpdatePolicy>,
 
     /// What CloudFormation has no word for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "KubernetesOptions")]
     pub kubernetes: Option<KubernetesOptions>,
 }
 
@@ -326,7 +335,7 @@ pub struct NodeGroupConfiguration {
     /// The slots of this node group when the group is created, such as 0-3999 or 0-99,200-299. Either every node group says its
     /// slots, and together they are 0-16383, or none does and they are split evenly. Where slots are later is in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8192))]
+    #[schemars(length(max = 4096))]
     pub slots: Option<String>,
 }
 
@@ -373,9 +382,11 @@ pub struct LogDeliveryConfiguration {
 pub struct DestinationDetails {
     /// The log group of CloudWatch Logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "CloudWatchLogsDetails")]
     pub cloud_watch_logs_details: Option<CloudWatchLogsDetails>,
     /// The delivery stream of Kinesis Data Firehose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "KinesisFirehoseDetails")]
     pub kinesis_firehose_details: Option<KinesisFirehoseDetails>,
 }
 

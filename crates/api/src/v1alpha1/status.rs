@@ -17,6 +17,7 @@ pub struct ReplicationGroupStatus {
     /// ElastiCache's word for the state of the group. As there, a group that lost a copy stays available; the condition
     /// Degraded tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "GroupStatus")]
     pub status: Option<GroupStatus>,
 
     /// The reason of the condition that matters most.
@@ -37,22 +38,27 @@ pub struct ReplicationGroupStatus {
 
     /// Whether cluster mode is enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ClusterMode")]
     pub cluster_mode: Option<ClusterMode>,
 
     /// Cluster mode enabled: the name that resolves to every node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Endpoint")]
     pub configuration_end_point: Option<Endpoint>,
 
     /// Cluster mode disabled: the name of the primary, also after a failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Endpoint")]
     pub primary_end_point: Option<Endpoint>,
 
     /// Cluster mode disabled: the name of the replicas; of the only node where there is no replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Endpoint")]
     pub reader_end_point: Option<Endpoint>,
 
     /// Cluster mode disabled: the names of all nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ReadEndpoint")]
     pub read_end_point: Option<ReadEndpoint>,
 
     /// The node groups (shards).
@@ -66,22 +72,27 @@ pub struct ReplicationGroupStatus {
 
     /// What the spec asks for and is not so yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PendingModifiedValues")]
     pub pending_modified_values: Option<PendingModifiedValues>,
 
     /// Whether a replica is promoted when a primary fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Switch")]
     pub automatic_failover: Option<Switch>,
 
     /// Whether the copies of a shard must be in different zones.
     #[serde(rename = "multiAZ", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Switch")]
     pub multi_az: Option<Switch>,
 
     /// How durable an acknowledged write is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Durability")]
     pub effective_durability: Option<Durability>,
 
     /// What the defaults came to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Resolved")]
     pub resolved: Option<Resolved>,
 
     /// Ready, Progressing, Degraded and NotInEffect.
@@ -118,12 +129,14 @@ pub struct NodeGroup {
     pub node_group_id: String,
     /// ElastiCache's word for its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "NodeGroupStatus")]
     pub status: Option<NodeGroupStatus>,
     /// The slots that its primary serves, such as 0-5460. Absent with cluster mode disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<String>,
     /// Where its primary is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Endpoint")]
     pub primary_endpoint: Option<Endpoint>,
     /// The term: how often the primary role was given in this shard. A node that knows a higher one obeys no lower one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,15 +158,18 @@ pub struct NodeGroupMember {
     pub cache_node_id: Option<String>,
     /// Where it is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Endpoint")]
     pub read_endpoint: Option<Endpoint>,
     /// The zone it belongs to, also while it is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_availability_zone: Option<String>,
     /// primary or replica; absent while it is neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Role")]
     pub current_role: Option<Role>,
     /// ElastiCache's word for its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "MemberStatus")]
     pub status: Option<MemberStatus>,
     /// The machine (Kubernetes node) that it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,9 +197,11 @@ pub struct NodeGroupMember {
 pub struct PendingModifiedValues {
     /// The cluster mode that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ClusterMode")]
     pub cluster_mode: Option<ClusterMode>,
     /// The state of automatic failover that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Switch")]
     pub automatic_failover_status: Option<Switch>,
     /// The engine and version that are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
