@@ -1,0 +1,411 @@
+//! Self-fencing (promise P2), pure: a guarded primary that heard no witness for [`FENCE_SILENCE_MS`] pauses its writes.
+//!
+//! A witness counts from when it was *given*, not from when it was read: a frozen agent that wakes finds old
+//! confirmations in its buffers. Hence, once the silence was too long, a confirmation counts only on a connection that
+//! was accepted afterwards (its TLS handshake proves that what follows is fresh), the lease only if it was asked for
+//! afterwards, and replicas only if they go on acknowledging for a while.
+//!
+//! All times are milliseconds of one monotonic clock.
+
+use kagami_protocol::FENCE_SILENCE_MS;
+
+/// For how long replicas must go on acknowledging until they end a fence.
+const REPLICAS_SUSTAINED_MS: u64 = 2_500;
+/// The longest pause between two acknowledgements of a sustained row (engines acknowledge each second).
+const REPLICAS_GAP_MS: u64 = 1_700;
+/// The lease is asked for only after this much silence, and at most this often.
+pub(crate) const LEASE_AFTER_MS: u64 = 500;
+
+/// Whoever knows whether this node is still the primary of its term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Witness {
+    /// The operator, on a connection accepted at that time.
+    Confirm { term: u64, accepted_ms: u64 },
+    /// A replica acknowledged, not before that time.
+    Replica { since_ms: u64 },
+    /// The apiserver's lease, asked for at that time.
+    Lease { asked_ms: u64, term: u64, ours: bool },
+}
+
+/// What the guard knows of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The operator wants silence to pause writes (another copy could be promoted).
+    pub(crate) on: bool,
+    /// The engine is a primary.
+    pub(crate) primary: bool,
+    /// The highest term seen.
+    pub(crate) term: u64,
+}
+
+impl Facts {
+    fn guarded(self) -> bool {
+        self.on && self.primary
+    }
+}
+
+/// The state of the guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Guard {
+    heard_ms: u64,
+    fenced_ms: Option<u64>,
+    denied_term: Option<u64>,
+    /// First and last of the acknowledgements since the fence.
+    replicas: Option<(u64, u64)>,
+}
+
+impl Guard {
+    pub(crate) fn new(now_ms: u64) -> Self {
+        Self { heard_ms: now_ms, fenced_ms: None, denied_term: None, replicas: None }
+    }
+
+    /// An order made this node the primary just now: as good as a confirmation.
+    pub(crate) fn begin(&mut self, now_ms: u64) {
+        *self = Self::new(now_ms);
+    }
+
+    /// Whether writes must be paused.
+    pub(crate) fn fenced(&self) -> bool {
+        self.fenced_ms.is_some()
+    }
+
+    /// Whether the lease is worth asking for.
+    pub(crate) fn wants_lease(&self, now_ms: u64, facts: Facts) -> bool {
+        facts.guarded() && now_ms.saturating_sub(self.heard_ms) >= LEASE_AFTER_MS
+    }
+
+    /// Lets time pass; to be called often, and before anything that was heard is judged.
+    pub(crate) fn tick(&mut self, now_ms: u64, facts: Facts) {
+        if !facts.guarded() {
+            self.begin(now_ms);
+        } else if self.fenced_ms.is_none() && now_ms.saturating_sub(self.heard_ms) > FENCE_SILENCE_MS {
+            self.fenced_ms = Some(now_ms);
+            self.replicas = None;
+        }
+    }
+
+    /// Hears a witness.
+    pub(crate) fn hear(&mut self, now_ms: u64, facts: Facts, witness: Witness) {
+        self.tick(now_ms, facts);
+        if facts.guarded() {
+            self.judge(now_ms, facts, witness);
+            // What was given long ago may be too old by now.
+            self.tick(now_ms, facts);
+        }
+    }
+
+    fn judge(&mut self, now_ms: u64, facts: Facts, witness: Witness) {
+        let fenced_ms = self.fenced_ms;
+        // "Is this from after the fence began?"
+        let fresh = |given_ms: u64| fenced_ms.is_none_or(|fenced_ms| given_ms > fenced_ms);
+        match witness {
+            Witness::Confirm { term, accepted_ms } => {
+                let known = facts.term.max(self.denied_term.unwrap_or(0));
+                if term >= known && fresh(accepted_ms) {
+                    self.confirmed(now_ms);
+                }
+            }
+            Witness::Lease { asked_ms, term, ours } => {
+                if term > facts.term || (term == facts.term && !ours) {
+                    self.denied_term = Some(term.max(self.denied_term.unwrap_or(0)));
+                    self.fenced_ms.get_or_insert(now_ms);
+                } else if term == facts.term
+                    && ours
+                    && self.denied_term.is_none_or(|d| d <= term)
+                    && fresh(asked_ms)
+                {
+                    self.confirmed(asked_ms);
+                }
+            }
+            Witness::Replica { since_ms } => {
+                if self.denied_term.is_some() || !fresh(since_ms) {
+                    return;
+                }
+                if fenced_ms.is_none() {
+                    self.heard_ms = self.heard_ms.max(since_ms.min(now_ms));
+                    return;
+                }
+                let first = match self.replicas {
+                    Some((first, last)) if since_ms.saturating_sub(last) <= REPLICAS_GAP_MS => first,
+                    _ => since_ms,
+                };
+                self.replicas = Some((first, since_ms));
+                if since_ms.saturating_sub(first) >= REPLICAS_SUSTAINED_MS
+                    && now_ms.saturating_sub(since_ms) <= FENCE_SILENCE_MS
+                {
+                    self.confirmed(since_ms);
+                }
+            }
+        }
+    }
+
+    fn confirmed(&mut self, given_ms: u64) {
+        self.heard_ms = self.heard_ms.max(given_ms);
+        self.fenced_ms = None;
+        self.denied_term = None;
+        self.replicas = None;
+    }
+}
+
+/// When a replica's acknowledgement arrived, as narrowly as `INFO replication` tells.
+///
+/// `lag` counts whole seconds of the engine's cached clock, so each poll gives only bounds for the second of the last
+/// acknowledgement; it has certainly been followed by another once the lower bound exceeds an earlier upper bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Acknowledgements {
+    /// The smallest upper bound, the offset, and when the poll that gave them was sent.
+    last: Option<(i64, i64, u64)>,
+}
+
+/// One poll of one replica's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Poll {
+    pub(crate) sent_ms: u64,
+    /// The wall clock, in milliseconds, when it was sent and when it was answered.
+    pub(crate) wall_sent_ms: i64,
+    pub(crate) wall_answered_ms: i64,
+    pub(crate) offset: i64,
+    pub(crate) lag_s: i64,
+}
+
+impl Acknowledgements {
+    /// Takes a poll in; answers since when at the earliest a new acknowledgement has come, if one has.
+    pub(crate) fn poll(&mut self, poll: Poll) -> Option<u64> {
+        // The engine's cached clock may be a tick behind.
+        let lower = (poll.wall_sent_ms - 150).div_euclid(1000) - poll.lag_s;
+        let upper = poll.wall_answered_ms.div_euclid(1000) - poll.lag_s;
+        let Some((known_upper, known_offset, known_ms)) = self.last else {
+            self.last = Some((upper, poll.offset, poll.sent_ms));
+            return None;
+        };
+        if lower > known_upper || poll.offset > known_offset {
+            self.last = Some((upper, poll.offset, poll.sent_ms));
+            return Some(known_ms);
+        }
+        if upper <= known_upper {
+            self.last = Some((upper, poll.offset, poll.sent_ms));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ON: Facts = Facts { on: true, primary: true, term: 5 };
+
+    fn confirm(term: u64, accepted_ms: u64) -> Witness {
+        Witness::Confirm { term, accepted_ms }
+    }
+
+    #[test]
+    fn silence_fences_and_a_fresh_confirmation_resumes() {
+        let mut guard = Guard::new(0);
+        guard.tick(FENCE_SILENCE_MS, ON);
+        assert!(!guard.fenced());
+        guard.tick(FENCE_SILENCE_MS + 1, ON);
+        assert!(guard.fenced());
+        guard.hear(2000, ON, confirm(5, 100));
+        assert!(guard.fenced(), "it may have lain in a buffer since before the fence");
+        guard.hear(2100, ON, confirm(4, 2050));
+        assert!(guard.fenced(), "an old term confirms nothing");
+        guard.hear(2200, ON, confirm(5, 2050));
+        assert!(!guard.fenced());
+    }
+
+    #[test]
+    fn a_frozen_agent_does_not_take_what_it_finds_in_its_buffers() {
+        let mut guard = Guard::new(0);
+        guard.hear(400, ON, confirm(5, 0));
+        // Frozen for ten seconds; the first thing it reads is a confirmation, before any tick.
+        guard.hear(10_400, ON, confirm(5, 0));
+        assert!(guard.fenced());
+    }
+
+    #[test]
+    fn the_lease_confirms_and_a_higher_term_in_it_is_a_definite_no() {
+        let mut guard = Guard::new(0);
+        guard.hear(1000, ON, Witness::Lease { asked_ms: 900, term: 5, ours: true });
+        guard.tick(2300, ON);
+        assert!(!guard.fenced());
+        guard.hear(2310, ON, Witness::Lease { asked_ms: 2305, term: 6, ours: false });
+        assert!(guard.fenced());
+        for now in [3000, 4000, 5000, 6000, 7000] {
+            guard.hear(now, ON, Witness::Replica { since_ms: now });
+            guard.hear(now, ON, Witness::Lease { asked_ms: now, term: 5, ours: true });
+            guard.hear(now, ON, confirm(5, now));
+            assert!(guard.fenced());
+        }
+        guard.hear(8000, ON, confirm(6, 7500));
+        assert!(!guard.fenced());
+    }
+
+    #[test]
+    fn another_holder_of_the_same_term_is_a_no() {
+        let mut guard = Guard::new(0);
+        guard.hear(10, ON, Witness::Lease { asked_ms: 5, term: 5, ours: false });
+        assert!(guard.fenced());
+        guard.tick(20, Facts { primary: false, ..ON });
+        assert!(!guard.fenced(), "another role ends it");
+    }
+
+    #[test]
+    fn replicas_keep_it_awake_but_end_a_fence_only_if_they_go_on() {
+        let mut guard = Guard::new(0);
+        for now in (1000..10_000).step_by(1000) {
+            guard.hear(now, ON, Witness::Replica { since_ms: now - 200 });
+            guard.tick(now + 400, ON);
+            assert!(!guard.fenced());
+        }
+        guard.tick(20_000, ON);
+        guard.hear(20_010, ON, Witness::Replica { since_ms: 20_005 });
+        assert!(guard.fenced(), "one acknowledgement may have been under way for long");
+        guard.hear(21_000, ON, Witness::Replica { since_ms: 20_900 });
+        guard.hear(22_000, ON, Witness::Replica { since_ms: 21_900 });
+        assert!(guard.fenced());
+        guard.hear(23_000, ON, Witness::Replica { since_ms: 22_900 });
+        assert!(!guard.fenced());
+    }
+
+    #[test]
+    fn without_guard_nothing_is_ever_fenced() {
+        let mut guard = Guard::new(0);
+        guard.tick(1_000_000, Facts { on: false, ..ON });
+        assert!(!guard.fenced());
+        guard.tick(1_000_000 + FENCE_SILENCE_MS, ON);
+        assert!(!guard.fenced(), "turned on, its silence begins");
+    }
+
+    #[test]
+    fn acknowledgements_are_noticed_each_second_with_polls_each_200_ms() {
+        for phase in [0, 50, 333, 500, 777, 999] {
+            let mut acks = Acknowledgements::default();
+            let (mut heard, mut worst) = (Vec::new(), 0);
+            let mut last = 100_000u64;
+            for now in (100_000u64..160_000).step_by(200) {
+                let ack = (now - phase).div_euclid(1000) * 1000 + phase;
+                let lag_s = (now / 1000) as i64 - (ack / 1000) as i64;
+                let poll = Poll {
+                    sent_ms: now,
+                    wall_sent_ms: now as i64,
+                    wall_answered_ms: now as i64 + 1,
+                    offset: 7,
+                    lag_s,
+                };
+                if let Some(since) = acks.poll(poll) {
+                    assert!(since <= ack, "never later than the acknowledgement itself");
+                    heard.push(since);
+                    last = since;
+                }
+                if now > 103_000 {
+                    worst = worst.max(now - last);
+                }
+            }
+            assert!(heard.len() > 50, "phase {phase}: {}", heard.len());
+            assert!(worst <= 1_500, "phase {phase}: {worst} ms");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Tick,
+        Confirm { term: u64, accepted_ago: u64 },
+        Replica { ago: u64 },
+        Lease { ago: u64, term: u64, ours: bool },
+    }
+
+    fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
+        let event = prop_oneof![
+            3 => Just(Event::Tick),
+            2 => (4u64..8, 0u64..6000).prop_map(|(term, accepted_ago)| Event::Confirm { term, accepted_ago }),
+            2 => (0u64..3000).prop_map(|ago| Event::Replica { ago }),
+            1 => (0u64..2000, 4u64..7, any::<bool>()).prop_map(|(ago, term, ours)| Event::Lease { ago, term, ours }),
+        ];
+        proptest::collection::vec((1u64..900, event), 1..80)
+    }
+
+    fn witness(now: u64, event: &Event) -> Option<Witness> {
+        Some(match *event {
+            Event::Tick => return None,
+            Event::Confirm { term, accepted_ago } => confirm(term, now.saturating_sub(accepted_ago)),
+            Event::Replica { ago } => Witness::Replica { since_ms: now.saturating_sub(ago) },
+            Event::Lease { ago, term, ours } => {
+                Witness::Lease { asked_ms: now.saturating_sub(ago), term, ours }
+            }
+        })
+    }
+
+    proptest! {
+        /// Whatever happens: unfenced only if something that says so was heard within the silence.
+        #[test]
+        fn never_unfenced_after_silence(events in events()) {
+            let mut guard = Guard::new(0);
+            let mut now = 0;
+            let mut said_yes = 0;
+            for (step, event) in &events {
+                now += step;
+                let witness = witness(now, event);
+                match witness {
+                    Some(w) => guard.hear(now, ON, w),
+                    None => guard.tick(now, ON),
+                }
+                match witness {
+                    Some(Witness::Confirm { term, .. }) if term >= ON.term => said_yes = now,
+                    Some(Witness::Replica { since_ms }) => said_yes = said_yes.max(since_ms),
+                    Some(Witness::Lease { asked_ms, term: 5, ours: true }) => said_yes = said_yes.max(asked_ms),
+                    _ => {}
+                }
+                prop_assert!(guard.fenced() || now - said_yes <= FENCE_SILENCE_MS, "at {now}, last yes at {said_yes}");
+            }
+        }
+
+        /// A fence ends only by what was given after it began.
+        #[test]
+        fn a_fence_ends_only_by_what_is_fresh(events in events()) {
+            let mut guard = Guard::new(0);
+            let mut now = 0;
+            let mut fenced_at = None;
+            for (step, event) in &events {
+                now += step;
+                let before = fenced_at;
+                let witness = witness(now, event);
+                match witness {
+                    Some(w) => guard.hear(now, ON, w),
+                    None => guard.tick(now, ON),
+                }
+                fenced_at = if guard.fenced() { fenced_at.or(Some(now)) } else { None };
+                if let (Some(began), None) = (before, fenced_at) {
+                    let given = match witness {
+                        Some(Witness::Confirm { accepted_ms, .. }) => accepted_ms,
+                        Some(Witness::Replica { since_ms }) => since_ms,
+                        Some(Witness::Lease { asked_ms, .. }) => asked_ms,
+                        None => 0,
+                    };
+                    prop_assert!(given > began);
+                }
+            }
+        }
+
+        /// A definite no is undone by the operator alone.
+        #[test]
+        fn a_denial_lasts_until_the_operator_confirms(events in events()) {
+            let mut guard = Guard::new(0);
+            guard.hear(1, ON, Witness::Lease { asked_ms: 0, term: 7, ours: false });
+            let mut now = 1;
+            for (step, event) in &events {
+                now += step;
+                let witness = witness(now, event);
+                match witness {
+                    Some(w) => guard.hear(now, ON, w),
+                    None => guard.tick(now, ON),
+                }
+                if matches!(witness, Some(Witness::Confirm { term: 7.., .. })) && !guard.fenced() {
+                    return Ok(());
+                }
+                prop_assert!(guard.fenced());
+            }
+        }
+    }
+}

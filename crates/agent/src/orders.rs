@@ -1,0 +1,154 @@
+//! Whether an order may be carried out: the fences, pure.
+
+use crate::node::State;
+use kagami_protocol::{Address, Command, EngineState, Order, Refused, Role};
+
+/// What was checked before anything is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// The term is the one that is known.
+    SameTerm,
+    /// The term is higher: it must be on disk before anything is done.
+    NewTerm,
+}
+
+/// The first half: who and when. What is refused here changes nothing.
+pub(crate) fn admit(state: &State, node: &str, order: &Order) -> Result<Admitted, Refused> {
+    if order.node != node {
+        return Err(Refused::WrongNode { node: node.into() });
+    }
+    if order.boot != state.boot {
+        return Err(Refused::WrongBoot { boot: state.boot.clone() });
+    }
+    if order.term < state.term {
+        return Err(Refused::OldTerm { term: state.term });
+    }
+    Ok(if order.term > state.term { Admitted::NewTerm } else { Admitted::SameTerm })
+}
+
+/// The second half: the state and role that the order expects, looked at just before.
+pub(crate) fn expects(state: &State, order: &Order) -> Result<(), Refused> {
+    let refused = || Err(Refused::WrongState { is: state.describe() });
+    match &order.command {
+        Command::KeepTerm => {
+            return if order.role.is_none_or(|role| state.role() == Some(role)) { Ok(()) } else { refused() };
+        }
+        Command::Start(_) => {
+            return if state.engine == EngineState::Parked && !state.terminating {
+                Ok(())
+            } else {
+                refused()
+            };
+        }
+        _ if state.engine != EngineState::Running || state.view.is_none() => return refused(),
+        // Asked again in the state it leads to, an order is done again.
+        Command::Promote { .. } if state.role() == Some(Role::Primary) => return Ok(()),
+        Command::Replicate { primary, primary_id } if follows(state, primary, primary_id.as_deref()) => {
+            return Ok(());
+        }
+        _ => {}
+    }
+    if order.role.is_none_or(|role| state.role() == Some(role)) { Ok(()) } else { refused() }
+}
+
+/// Whether the engine is a replica of that primary.
+fn follows(state: &State, primary: &Address, primary_id: Option<&str>) -> bool {
+    let Some(view) = state.view.as_ref().filter(|view| view.role == Some(Role::Replica)) else {
+        return false;
+    };
+    match (primary_id, &view.cluster) {
+        (Some(id), Some(cluster)) => {
+            cluster.nodes.iter().any(|node| node.myself && node.primary_id.as_deref() == Some(id))
+        }
+        _ => view.link.as_ref().is_some_and(|link| link.host == primary.host && link.port == primary.port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Node, State};
+    use kagami_protocol::{Boot, EngineView, Link};
+
+    fn with(change: impl FnOnce(&mut State), check: impl FnOnce(&State)) {
+        let settings = crate::args::test_settings();
+        let node = Node::new(settings, None, false, String::new());
+        let mut state = node.state();
+        state.boot = boot();
+        state.term = 5;
+        change(&mut state);
+        check(&state);
+    }
+
+    fn boot() -> Boot {
+        "pod/agent/1".parse().unwrap()
+    }
+
+    fn order(command: Command) -> Order {
+        Order { id: 1, node: "dva-0001-001".into(), boot: boot(), term: 5, role: None, command }
+    }
+
+    fn running(role: Role) -> impl FnOnce(&mut State) {
+        move |state| {
+            state.engine = EngineState::Running;
+            state.view = Some(EngineView { role: Some(role), ..EngineView::default() });
+        }
+    }
+
+    fn promote() -> Command {
+        Command::Promote { min_offset: None, wait_ms: 0 }
+    }
+
+    #[test]
+    fn node_boot_and_term_are_checked_in_that_order() {
+        with(
+            |_| {},
+            |state| {
+                let right = order(Command::KeepTerm);
+                let of = |order: &Order| admit(state, "dva-0001-001", order);
+                assert_eq!(of(&right), Ok(Admitted::SameTerm));
+                assert_eq!(of(&Order { term: 6, ..right.clone() }), Ok(Admitted::NewTerm));
+                let wrong = Order { term: 4, ..right };
+                assert_eq!(of(&wrong), Err(Refused::OldTerm { term: 5 }));
+                let wrong = Order { boot: "pod/agent/2".parse().unwrap(), ..wrong };
+                assert_eq!(of(&wrong), Err(Refused::WrongBoot { boot: boot() }));
+                let wrong = Order { node: "other".into(), ..wrong };
+                assert!(matches!(of(&wrong), Err(Refused::WrongNode { .. })));
+            },
+        );
+    }
+
+    #[test]
+    fn a_role_that_is_not_expected_is_refused() {
+        with(running(Role::Replica), |state| {
+            let pause = Order { role: Some(Role::Primary), ..order(Command::PauseWrites { ms: 1 }) };
+            assert_eq!(expects(state, &pause), Err(Refused::WrongState { is: "a replica".into() }));
+            let pause = Order { role: Some(Role::Replica), ..pause };
+            assert_eq!(expects(state, &pause), Ok(()));
+        });
+    }
+
+    #[test]
+    fn a_replica_is_told_again_to_follow_the_same_primary_only() {
+        let to = |host: &str| {
+            let primary = Address { host: host.into(), port: 6379, bus_port: 0 };
+            Order { role: Some(Role::Primary), ..order(Command::Replicate { primary, primary_id: None }) }
+        };
+        let following = |state: &mut State| {
+            running(Role::Replica)(state);
+            let link = Link { host: "10.0.0.1".into(), port: 6379, ..Link::default() };
+            state.view.as_mut().unwrap().link = Some(link);
+        };
+        with(following, |state| {
+            assert_eq!(expects(state, &to("10.0.0.1")), Ok(()));
+            assert!(expects(state, &to("10.0.0.2")).is_err());
+        });
+    }
+
+    #[test]
+    fn a_promotion_is_done_again_on_a_primary() {
+        let promote = Order { role: Some(Role::Replica), ..order(promote()) };
+        with(running(Role::Primary), |state| assert_eq!(expects(state, &promote), Ok(())));
+        with(|_| {}, |state| assert!(expects(state, &promote).is_err(), "parked"));
+    }
+}

@@ -1,0 +1,265 @@
+//! Carrying out an order: fences first, then the engine's commands, each with a bound.
+
+use crate::client::{Client, EngineError};
+use crate::cluster::{self, Within};
+use crate::node::Node;
+use crate::observe;
+use crate::orders::{self, Admitted};
+use crate::start;
+use crate::version::Version;
+use crate::writes;
+use kagami_protocol::{Address, Boot, Command, Done, Order, Refused, Role};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const WITHIN: Duration = Duration::from_secs(5);
+const ROLE_WITHIN: Duration = Duration::from_millis(500);
+const POLL_EVERY: Duration = Duration::from_millis(1);
+/// How long an order waits until a primary's id is known.
+const KNOWN_WITHIN: Duration = Duration::from_secs(3);
+const MOVEMENT_MS: u64 = 3_000;
+
+/// The engine as one order uses it.
+struct Hand {
+    boot: Boot,
+    client: Arc<Client>,
+    cluster: bool,
+    version: Arc<Version>,
+    own: Address,
+}
+
+fn failed(error: EngineError) -> Refused {
+    Refused::Failed { message: error.to_string() }
+}
+
+/// Carries out one order, after those that came before it.
+pub(crate) async fn perform(node: &Arc<Node>, order: Order) -> Result<Done, Refused> {
+    let _in_turn = node.orders.lock().await;
+    let admitted = orders::admit(&node.state(), &node.settings.node, &order)?;
+    if admitted == Admitted::NewTerm {
+        raise_term(node, order.term).await?;
+    }
+    if !matches!(order.command, Command::Start(_)) {
+        observe::look(node).await;
+    }
+    {
+        let state = node.state();
+        // The engine may have ended while it was looked at.
+        orders::admit(&state, &node.settings.node, &order)?;
+        orders::expects(&state, &order)?;
+    }
+    tracing::info!(order = order.id, term = order.term, command = ?order.command, "an order");
+    let outcome = match order.command {
+        Command::Start(start) => start::start(node, start).await,
+        Command::KeepTerm => Ok(Done::default()),
+        command => engine_command(node, command).await,
+    };
+    node.expect_movement(MOVEMENT_MS);
+    match outcome {
+        Ok(done) => {
+            let offset = done.offset.or_else(|| node.state().view.as_ref().map(|view| view.offset));
+            Ok(Done { offset, ..done })
+        }
+        Err(refused) => {
+            tracing::warn!(order = order.id, %refused, "the order was not carried out");
+            Err(refused)
+        }
+    }
+}
+
+/// The term is on disk before anything is done in it.
+pub(crate) async fn raise_term(node: &Node, term: u64) -> Result<(), Refused> {
+    node.change(|state| state.term = state.term.max(term));
+    node.store()
+        .await
+        .map_err(|error| Refused::Failed { message: format!("the term could not be kept: {error}") })
+}
+
+async fn engine_command(node: &Node, command: Command) -> Result<Done, Refused> {
+    let hand = {
+        let state = node.state();
+        let Some(life) = &state.life else { return Err(Refused::WrongState { is: state.describe() }) };
+        Hand {
+            boot: life.boot.clone(),
+            client: life.client.clone(),
+            cluster: life.cluster,
+            version: life.version.clone(),
+            own: life.start.announce.clone(),
+        }
+    };
+    let only_cluster = |what: &str| Refused::Failed { message: format!("{what}: cluster mode is disabled") };
+    let words = |note: String| Ok(Done { offset: None, note });
+    match command {
+        Command::Meet { peers } => {
+            if !hand.cluster {
+                return Err(only_cluster("MEET"));
+            }
+            let met = cluster::meet(&hand.client, &hand.own, peers.iter()).await.map_err(failed)?;
+            words(format!("met {met} of {}", peers.len()))
+        }
+        Command::AssignSlots { slots, epoch } => {
+            if !hand.cluster {
+                return Err(only_cluster("ADDSLOTS"));
+            }
+            let count =
+                cluster::assign_slots(&hand.client, &hand.version, &slots, epoch).await.map_err(failed)?;
+            words(format!("{count} slots were not owned yet"))
+        }
+        Command::Replicate { primary, primary_id } => {
+            replicate(node, &hand, &primary, primary_id.as_deref()).await
+        }
+        Command::Promote { min_offset, wait_ms } => promote(node, &hand, min_offset, wait_ms).await,
+        Command::Forget { ids } => forget(&hand, &ids).await,
+        Command::PauseWrites { ms } => {
+            writes::pause(node, ms).await.map_err(failed)?;
+            let offset = offset(&hand.client).await.map_err(failed)?;
+            Ok(Done { offset: Some(offset), note: String::new() })
+        }
+        Command::ResumeWrites => {
+            let resumed = writes::resume(node).await.map_err(failed)?;
+            words(if resumed { String::new() } else { "the guard keeps writes paused".into() })
+        }
+        Command::Configure { directives } => configure(&hand, &directives).await,
+        Command::Start(_) | Command::KeepTerm => Ok(Done::default()),
+    }
+}
+
+async fn info(client: &Client, section: &str) -> Result<kagami_protocol::engine_text::Fields, EngineError> {
+    Ok(kagami_protocol::engine_text::Fields::read(&client.text(&["INFO", section], WITHIN).await?))
+}
+
+async fn offset(client: &Client) -> Result<i64, EngineError> {
+    Ok(kagami_protocol::engine_text::engine_view(&info(client, "replication").await?).offset)
+}
+
+async fn await_role(client: &Client, role: Role) -> Result<(), EngineError> {
+    let until = Instant::now() + ROLE_WITHIN;
+    loop {
+        let view = kagami_protocol::engine_text::engine_view(&info(client, "replication").await?);
+        if view.role == Some(role) {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(EngineError::Said(format!("the role did not become {role:?} within 500 ms")));
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// The role is another's to decide now: what the start still tries is over.
+fn end_script(node: &Node, hand: &Hand) {
+    node.with_life(&hand.boot, |life| {
+        if let Some(script) = life.script.take() {
+            script.abort();
+        }
+    });
+}
+
+async fn promote(node: &Node, hand: &Hand, min_offset: Option<i64>, wait_ms: u64) -> Result<Done, Refused> {
+    let (role, whole, loading) = {
+        let state = node.state();
+        let whole = state.life.as_ref().is_some_and(|life| life.whole.complete());
+        (state.role(), whole, state.view.as_ref().is_none_or(|view| view.loading))
+    };
+    if !whole || loading {
+        let is = if loading { "loading" } else { "without a whole copy" };
+        return Err(Refused::WrongState { is: is.into() });
+    }
+    if role == Some(Role::Primary) {
+        observe::source(node).await;
+        return Ok(Done { offset: None, note: "it is the primary already".into() });
+    }
+    let until = Instant::now() + Duration::from_millis(wait_ms);
+    if let Some(min_offset) = min_offset {
+        loop {
+            let offset = offset(&hand.client).await.map_err(failed)?;
+            if offset >= min_offset {
+                break;
+            }
+            if Instant::now() >= until {
+                return Err(Refused::Behind { offset });
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+    end_script(node, hand);
+    // Its replicas-to-be come at once; should the promotion fail, the next look takes it back.
+    observe::set_source(node, &hand.boot, &hand.client, true).await.map_err(failed)?;
+    let promotion: &[&str] =
+        if hand.cluster { &["CLUSTER", "FAILOVER", "TAKEOVER"] } else { &["REPLICAOF", "NO", "ONE"] };
+    let promoted = async {
+        hand.client.text(promotion, WITHIN).await?;
+        await_role(&hand.client, Role::Primary).await
+    };
+    let promoted = promoted.await;
+    observe::look(node).await;
+    observe::source(node).await;
+    promoted.map_err(failed)?;
+    Ok(Done::default())
+}
+
+async fn replicate(
+    node: &Node,
+    hand: &Hand,
+    primary: &Address,
+    primary_id: Option<&str>,
+) -> Result<Done, Refused> {
+    end_script(node, hand);
+    let followed = async {
+        if hand.cluster {
+            if cluster::follow(&hand.client, primary, primary_id, Within(Duration::ZERO)).await.is_err() {
+                cluster::meet(&hand.client, &hand.own, [primary].into_iter()).await?;
+                cluster::follow(&hand.client, primary, primary_id, Within(KNOWN_WITHIN)).await?;
+            }
+        } else {
+            let view = kagami_protocol::engine_text::engine_view(&info(&hand.client, "replication").await?);
+            let follows =
+                view.link.is_some_and(|link| link.host == primary.host && link.port == primary.port);
+            if !follows {
+                hand.client.text(&["REPLICAOF", &primary.host, &primary.port.to_string()], WITHIN).await?;
+            }
+        }
+        await_role(&hand.client, Role::Replica).await
+    };
+    let followed = followed.await;
+    observe::look(node).await;
+    // Only after the role changed: its replicas leave it by themselves, and nobody else may come.
+    observe::settle(node).await;
+    followed.map_err(failed)?;
+    node.change(|state| state.trouble.clear());
+    Ok(Done::default())
+}
+
+async fn forget(hand: &Hand, ids: &[String]) -> Result<Done, Refused> {
+    let mut known = 0;
+    let mut refused = Vec::new();
+    for id in ids {
+        match hand.client.text(&["CLUSTER", "FORGET", id], WITHIN).await {
+            Ok(_) => known += 1,
+            Err(error) if error.says("unknown node") => {}
+            Err(error) => refused.push(format!("{id}: {error}")),
+        }
+    }
+    if !refused.is_empty() {
+        return Err(Refused::Failed { message: refused.join("; ") });
+    }
+    Ok(Done { offset: None, note: format!("{known} of {} ids were known", ids.len()) })
+}
+
+async fn configure(hand: &Hand, directives: &BTreeMap<String, String>) -> Result<Done, Refused> {
+    let pairs = directives.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    if directives.is_empty() {
+        return Ok(Done::default());
+    }
+    if hand.version.has_config_set_many() {
+        let words: Vec<&str> =
+            ["CONFIG", "SET"].into_iter().chain(pairs.flat_map(|(name, value)| [name, value])).collect();
+        hand.client.text(&words, WITHIN).await.map_err(failed)?;
+    } else {
+        for (name, value) in pairs {
+            hand.client.text(&["CONFIG", "SET", name, value], WITHIN).await.map_err(failed)?;
+        }
+    }
+    Ok(Done { offset: None, note: format!("{} directives", directives.len()) })
+}
