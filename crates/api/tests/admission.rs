@@ -11,12 +11,16 @@ use kagami_api::rules::{self, AdmissionRule};
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::{Value, json};
 
-fn schema(kind: &str) -> Value {
-    let definition = crds().into_iter().find(|definition| definition.spec.names.kind == kind).unwrap();
-    serde_json::to_value(
-        definition.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap(),
-    )
-    .unwrap()
+fn compiled(definition: CustomResourceDefinition) -> (String, CompiledSchema) {
+    let schema = definition.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+    let compiled = compile_schema(&serde_json::to_value(schema).unwrap());
+    assert!(!compiled.has_errors(), "{:?}", compiled.compilation_errors());
+    (definition.spec.names.kind, compiled)
+}
+
+fn schema(kind: &str) -> &'static CompiledSchema {
+    static SCHEMAS: OnceLock<BTreeMap<String, CompiledSchema>> = OnceLock::new();
+    &SCHEMAS.get_or_init(|| crds().into_iter().map(compiled).collect())[kind]
 }
 
 fn object(name: &str, spec: &Value) -> Value {
