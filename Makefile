@@ -22,6 +22,8 @@ STORIES ?=
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(KAGAMI_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+ACTIONLINT_VERSION := 1.7.7
+ACTIONLINT := $(KAGAMI_CACHE)/tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
 STEP := scripts/step
 
 ##@ Start here
@@ -48,15 +50,15 @@ test-long: deps cluster load deploy ## The cluster tests that take longer than `
 
 .PHONY: cluster
 cluster: ## Starts the cluster, if it is not running.
-	@if [ "$(CLUSTER)" != current ]; then $(STEP) 'cluster ($(CLUSTER))' local/cluster up; fi
+	@$(STEP) 'cluster ($(CLUSTER))' local/cluster up
 
 .PHONY: cluster-down
 cluster-down: ## Ends the cluster and removes what it left.
-	@if [ "$(CLUSTER)" != current ]; then $(STEP) 'cluster down ($(CLUSTER))' local/cluster down; fi
+	@$(STEP) 'cluster down ($(CLUSTER))' local/cluster down
 
 .PHONY: kubeconfig
 kubeconfig: ## Prints the path of the cluster's kubeconfig: export KUBECONFIG=$(make -s kubeconfig)
-	@. scripts/lib.sh; kubeconfig
+	@local/cluster kubeconfig
 
 .PHONY: deploy
 deploy: ## Installs the operator with Helm, as it is in this clone.
@@ -87,7 +89,7 @@ install.yaml: ## Renders the chart into one file for `kubectl apply --server-sid
 ##@ Check
 
 .PHONY: check
-check: lint deny drift ## All that needs no cluster: formatting, lints, dependencies, generated files.
+check: lint deny drift workflows ## All that needs no cluster: formatting, lints, dependencies, generated files, workflows.
 
 .PHONY: lint
 lint: ## rustfmt, clippy and shellcheck; a warning is an error.
@@ -122,5 +124,8 @@ test-cluster: ## The stories, on a real Kubernetes with the operator deployed. S
 	@$(STEP) 'cluster tests' scripts/stories $(STORIES)
 
 .PHONY: workflows
-workflows: ## Checks .github/workflows with actionlint.
-	@$(STEP) 'actionlint' go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
+workflows: $(ACTIONLINT) ## Checks .github/workflows with actionlint.
+	@$(STEP) 'actionlint' $(ACTIONLINT)
+
+$(ACTIONLINT):
+	@$(STEP) 'actionlint $(ACTIONLINT_VERSION) (compiled once)' env GOBIN=$(dir $(ACTIONLINT)) GOFLAGS= go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)

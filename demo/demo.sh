@@ -11,8 +11,8 @@ NS=${DEMO_NAMESPACE:-kagami-demo}
 TEMPLATE=${DEMO_TEMPLATE:-examples/seed.yaml}
 # What redis-cli runs in: any image with redis-cli and a shell. It is the engine's own, so that nothing more is pulled.
 CLI_IMAGE=${CLI_IMAGE:-docker.io/library/redis:6.2}
-# What the Python client runs in. The local cluster has an image with redis-py; elsewhere it is installed at the start.
-if [ "$CLUSTER" = local ]; then PYTHON_IMAGE=${PYTHON_IMAGE:-localhost/kagami/python-redis:latest}; fi
+# What the Python client runs in. Our own clusters have an image with redis-py; elsewhere it is installed at the start.
+if [ "$CLUSTER" != current ]; then PYTHON_IMAGE=${PYTHON_IMAGE:-localhost/kagami/python-redis:latest}; fi
 PYTHON_IMAGE=${PYTHON_IMAGE:-docker.io/library/python:3.13-slim}
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' plain=$'\e[0m'; else bold='' dim='' green='' plain=''; fi

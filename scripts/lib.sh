@@ -24,13 +24,7 @@ tool() { # name
   if [ "$CLUSTER" != local ] && command -v "$1" >/dev/null; then command -v "$1"; else "$ROOT/local/cluster" tool "$1"; fi
 }
 
-kubeconfig() {
-  if [ "$CLUSTER" = current ]; then
-    echo "${KUBECONFIG:-$HOME/.kube/config}"
-  else
-    "$ROOT/local/cluster" kubeconfig
-  fi
-}
+kubeconfig() { "$ROOT/local/cluster" kubeconfig; }
 
 # Everything below talks to this cluster and to no other, whatever the user's own context is.
 use_cluster() {
