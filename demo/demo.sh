@@ -9,6 +9,8 @@ use_cluster
 
 NS=${DEMO_NAMESPACE:-kagami-demo}
 TEMPLATE=${DEMO_TEMPLATE:-examples/seed.yaml}
+# The template's zones are ${AWS::Region}a and ${AWS::Region}d; our clusters have ap-northeast-1a, -1c and -1d.
+REGION=${DEMO_REGION:-ap-northeast-1}
 # What redis-cli runs in: any image with redis-cli and a shell. It is the engine's own, so that nothing more is pulled.
 CLI_IMAGE=${CLI_IMAGE:-docker.io/library/redis:6.2}
 # What the Python client runs in. Our own clusters have an image with redis-py; elsewhere it is installed at the start.
@@ -38,8 +40,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/kagami-demo.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 title "The template ($TEMPLATE) becomes manifests"
-show "kagami convert $TEMPLATE"
-"$kagami" convert "$TEMPLATE" >"$work/manifests.yaml"
+show "kagami convert $TEMPLATE --region $REGION"
+"$kagami" convert "$TEMPLATE" --region "$REGION" >"$work/manifests.yaml" 2> >(sed 's/^/        /' >&2)
 GROUP=$(awk '/^kind: ReplicationGroup$/ {found = 1} found && /^  name: / {print $2; exit}' "$work/manifests.yaml")
 [ -n "$GROUP" ] || die 'the manifests hold no ReplicationGroup'
 awk '/^kind: / {kind = $2} /^  name: / && kind {print "        " kind " " $2; kind = ""}' "$work/manifests.yaml"

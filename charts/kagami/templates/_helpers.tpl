@@ -102,9 +102,13 @@ line below does not explain.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, list, watch, create, patch, update, delete]
+# The role of a node is a label of its pod; the pods themselves are made and deleted by their stateful sets.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch]
 # What it only looks at.
 - apiGroups: [""]
-  resources: [pods, persistentvolumeclaims]
+  resources: [persistentvolumeclaims]
   verbs: [get, list, watch]
 # What it says.
 - apiGroups: [events.k8s.io]
