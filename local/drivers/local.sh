@@ -148,9 +148,7 @@ clear_everything() {
   network_down
   # Nothing of ours is mounted in the host's namespace; if something is (a start that was cut short), it is below the state folder.
   for d in $(awk -v at="$STATE/" 'index($2, at) == 1 {print $2}' /proc/mounts | sort -r); do umount -l "$d" 2>/dev/null || true; done
-  if [ -e "$STATE/made-folders" ]; then
-    while read -r d; do rmdir "$d" 2>/dev/null || true; done < <(sort -r "$STATE/made-folders")
-  fi
+  remove_mount_points
   rm -rf "$STATE"
 }
 

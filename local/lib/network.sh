@@ -44,7 +44,7 @@ network_attach() { # name index
   ip netns exec "$ns" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
   ip route replace "$(node_pods "$index")" via "$ip" dev $HOST_LINK
   for other in $(node_names); do
-    [ "$other" != "$name" ] && ip netns pids "$(node_netns "$other")" >/dev/null 2>&1 || continue
+    [ "$other" != "$name" ] && [ -e "/run/netns/$(node_netns "$other")" ] || continue
     other_index=$(node_index "$other")
     ip -n "$ns" route replace "$(node_pods "$other_index")" via "$(node_ip "$other_index")" 2>/dev/null || true
     ip -n "$(node_netns "$other")" route replace "$(node_pods "$index")" via "$ip" 2>/dev/null || true

@@ -112,11 +112,22 @@ SH
   echo "$index" >"$dir/index"     # last: a node without it is not there
 }
 
-# The mount points must be on the host; those that were not are noted, so that `down` can remove them.
+# The mount points must be on the host. Those that were not get a mark in them, by which they are recognised and removed again,
+# whatever has become of the state folder.
+MOUNT_POINT_MARK=.made-by-kagami-local
 make_mount_points() {
   local d
   for d in $NODE_FOLDERS; do
-    [ -d "$d" ] || { mkdir -p "$d"; echo "$d" >>"$STATE/made-folders"; }
+    [ -d "$d" ] || { mkdir -p "$d"; touch "$d/$MOUNT_POINT_MARK"; }
+  done
+}
+remove_mount_points() {
+  local d
+  for d in $NODE_FOLDERS; do
+    [ -e "$d/$MOUNT_POINT_MARK" ] || continue
+    rm -f "$d/$MOUNT_POINT_MARK"
+    # Not empty: somebody else uses it by now.
+    rmdir "$d" 2>/dev/null || true
   done
 }
 
