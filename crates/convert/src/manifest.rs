@@ -1,0 +1,86 @@
+//! A Kubernetes object in the making, and what all resources have in common.
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::evaluate::Evaluator;
+use crate::problem::{At, Place};
+use crate::template::Resource;
+use crate::value::short;
+
+/// An object to be.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    pub(crate) spec: Json,
+    pub(crate) at: At,
+    pub(crate) place: Place,
+}
+
+impl Manifest {
+    /// What another object may refer to before this one exists comes first.
+    pub(crate) fn rank(&self) -> usize {
+        ["ParameterGroup", "SubnetGroup", "SecurityGroup"]
+            .iter()
+            .position(|kind| *kind == self.kind)
+            .unwrap_or(3)
+    }
+
+    pub(crate) fn object(self, namespace: Option<&str>) -> Json {
+        let mut metadata = Map::new();
+        metadata.insert("name".to_owned(), json!(self.name));
+        if let Some(namespace) = namespace {
+            metadata.insert("namespace".to_owned(), json!(namespace));
+        }
+        json!({
+            "apiVersion": format!("{}/{}", kagami_api::names::GROUP, kagami_api::names::VERSION),
+            "kind": self.kind,
+            "metadata": metadata,
+            "spec": self.spec,
+        })
+    }
+}
+
+const ATTRIBUTES: [&str; 9] = [
+    "Condition",
+    "CreationPolicy",
+    "DeletionPolicy",
+    "DependsOn",
+    "Metadata",
+    "Properties",
+    "Type",
+    "UpdatePolicy",
+    "UpdateReplacePolicy",
+];
+
+/// Checks what stands beside `Properties`.
+pub(crate) fn attributes(evaluator: &Evaluator<'_>, resource: &Resource) -> bool {
+    let mut sound = true;
+    let place = resource.place();
+    for entry in resource.body.entries().unwrap_or_default() {
+        if !ATTRIBUTES.contains(&entry.key.as_str()) {
+            let hint = evaluator.findings.hint(&entry.key, ATTRIBUTES);
+            let place = place.child(&short(&entry.key));
+            evaluator.findings.error(entry.at, &place, format!("a resource has no such attribute{hint}"));
+            sound = false;
+        }
+    }
+    let Some(entry) = resource.attribute("DependsOn") else { return sound };
+    let place = place.child("DependsOn");
+    let one = [std::rc::Rc::clone(&entry.value)];
+    for node in entry.value.items().unwrap_or(&one) {
+        let known = node.text().is_some_and(|id| evaluator.template.resource(id).is_some());
+        if !known {
+            let ids = evaluator.template.resources.iter().map(|resource| resource.id.as_str());
+            let message = match node.text() {
+                Some(id) => {
+                    format!("the template has no resource {}{}", short(id), evaluator.findings.hint(id, ids))
+                }
+                None => format!("expected the logical id of a resource, found {}", node.kind()),
+            };
+            evaluator.findings.error(node.at, &place, message);
+            sound = false;
+        }
+    }
+    sound
+}

@@ -1,0 +1,170 @@
+//! YAML (and flow-style JSON) into a tree.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+
+use crate::problem::{At, Findings, Place};
+use crate::tree::{Body, Entry, MOST_DEPTH, Node};
+
+fn at(mark: Marker) -> At {
+    At {
+        line: u32::try_from(mark.line().max(1)).unwrap_or(u32::MAX),
+        column: u32::try_from(mark.col() + 1).unwrap_or(u32::MAX),
+    }
+}
+
+/// A list or mapping that is not closed yet.
+struct Open {
+    at: At,
+    anchor: usize,
+    tag: Option<String>,
+    body: Body,
+    key: Option<(String, At)>,
+    seen: HashMap<String, At>,
+}
+
+/// Reads the one document of `text`. Problems are reported; then there is no tree.
+pub(crate) fn read(text: &str, findings: &Findings) -> Option<Rc<Node>> {
+    let nowhere = Place::default();
+    let mut stack: Vec<Open> = Vec::new();
+    let mut anchors: HashMap<usize, Rc<Node>> = HashMap::new();
+    let mut root: Option<Rc<Node>> = None;
+    let mut sound = true;
+    for step in Parser::new_from_str(text) {
+        let (event, span) = match step {
+            Ok(step) => step,
+            Err(error) => {
+                findings.error(at(*error.marker()), &nowhere, format!("this is not YAML: {}", error.info()));
+                return None;
+            }
+        };
+        let here = at(span.start);
+        let (anchor, node) = match event {
+            Event::Nothing | Event::StreamStart | Event::DocumentEnd | Event::StreamEnd => continue,
+            Event::DocumentStart(_) => {
+                if root.is_some() {
+                    findings.error(
+                        here,
+                        &nowhere,
+                        "a template is one document; this is the start of a second one",
+                    );
+                    return None;
+                }
+                continue;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                if !open(&mut stack, here, anchor, tag, Body::List(Vec::new()), findings) {
+                    return None;
+                }
+                continue;
+            }
+            Event::MappingStart(anchor, tag) => {
+                if !open(&mut stack, here, anchor, tag, Body::Map(Vec::new()), findings) {
+                    return None;
+                }
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(done) = stack.pop() else { continue };
+                (done.anchor, finish(done.at, done.tag.as_deref(), done.body))
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let forced =
+                    tag.as_deref().is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
+                let plain = style == ScalarStyle::Plain && !forced;
+                let tag = own(tag.as_deref());
+                (anchor, finish(here, tag.as_deref(), Body::Scalar { text: text.into_owned(), plain }))
+            }
+            Event::Alias(id) => match anchors.get(&id) {
+                Some(node) => (0, Some(Rc::clone(node))),
+                None => {
+                    findings.error(here, &nowhere, "an alias inside of what it stands for");
+                    return None;
+                }
+            },
+        };
+        let Some(node) = node else {
+            too_deep(here, findings);
+            return None;
+        };
+        if anchor > 0 {
+            anchors.insert(anchor, Rc::clone(&node));
+        }
+        match stack.last_mut() {
+            None => root = Some(node),
+            Some(parent) => match &mut parent.body {
+                Body::List(items) => items.push(node),
+                Body::Map(entries) => match parent.key.take() {
+                    None => {
+                        let Some(key) = node.text() else {
+                            findings.error(here, &nowhere, "a key has to be a name");
+                            return None;
+                        };
+                        if key == "<<" {
+                            sound = false;
+                            findings.error(
+                                here,
+                                &nowhere,
+                                "merge keys (<<) are not known to CloudFormation; write the entries out",
+                            );
+                        }
+                        parent.key = Some((key.to_owned(), here));
+                    }
+                    Some((key, key_at)) => {
+                        if let Some(first) = parent.seen.insert(key.clone(), key_at) {
+                            sound = false;
+                            let message = format!(
+                                "{key} is written twice in one mapping, first in line {}",
+                                first.line
+                            );
+                            findings.error(key_at, &nowhere, message);
+                        }
+                        entries.push(Entry { key, at: key_at, value: node });
+                    }
+                },
+                Body::Scalar { .. } => {}
+            },
+        }
+    }
+    if root.is_none() {
+        findings.error(At { line: 1, column: 1 }, &nowhere, "the template is empty");
+    }
+    root.filter(|_| sound)
+}
+
+/// The short form behind a tag: `Ref` of `!Ref`. YAML's own tags say nothing that a template needs.
+fn own(tag: Option<&Tag>) -> Option<String> {
+    let tag = tag?;
+    (tag.handle == "!" && !tag.suffix.is_empty()).then(|| tag.suffix.clone())
+}
+
+fn open(
+    stack: &mut Vec<Open>,
+    here: At,
+    anchor: usize,
+    tag: Option<std::borrow::Cow<'_, Tag>>,
+    body: Body,
+    findings: &Findings,
+) -> bool {
+    if stack.len() >= MOST_DEPTH {
+        too_deep(here, findings);
+        return false;
+    }
+    stack.push(Open { at: here, anchor, tag: own(tag.as_deref()), body, key: None, seen: HashMap::new() });
+    true
+}
+
+fn too_deep(here: At, findings: &Findings) {
+    let message = format!("this is nested more than {MOST_DEPTH} levels deep");
+    findings.error(here, &Place::default(), message);
+}
+
+fn finish(here: At, tag: Option<&str>, body: Body) -> Option<Rc<Node>> {
+    let node = Node::new(here, body)?;
+    match tag {
+        None => Some(node),
+        Some(tag) => Node::call(here, tag, node),
+    }
+}

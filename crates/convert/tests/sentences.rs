@@ -1,0 +1,264 @@
+//! One thing at a time: what a template says, and the sentence or the value that comes of it.
+
+#![expect(clippy::panic, reason = "a test may panic")]
+
+mod common;
+
+use common::options;
+use kagami_convert::{Format, Options, convert, render};
+
+/// A group with these lines as properties, each indented by six.
+fn group(properties: &str) -> String {
+    let mut text = String::from(
+        "Parameters:\n  Secret: {Type: String, NoEcho: true, Default: hunter2-hunter2-hunter2}\n\
+         Resources:\n  Group:\n    Type: AWS::ElastiCache::ReplicationGroup\n    Properties:\n",
+    );
+    if !properties.contains("ReplicationGroupDescription") {
+        text.push_str("      ReplicationGroupDescription: words\n");
+    }
+    properties.lines().for_each(|line| text.push_str(&format!("      {line}\n")));
+    text
+}
+
+fn problems(text: &str, options: &Options) -> Vec<String> {
+    match convert(text, options) {
+        Ok(converted) => panic!("it converts: {}", render(&converted, Format::Yaml)),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn a_wrong_property_is_named_with_what_would_be_right() {
+    for (properties, sentence) in [
+        (
+            "NumNodeGroupz: 2",
+            "t:8:7: Group.Properties.NumNodeGroupz: unknown property; did you mean NumNodeGroups?",
+        ),
+        ("NodeType: cache.t4g.micro", "did you mean CacheNodeType?"),
+        ("Description: x", "did you mean ReplicationGroupDescription?"),
+        ("Port: 80", "t:8:13: Group.Properties.Port: 80 is out of range: 1150 to 65535"),
+        ("Port: ${x}", "\"${x}\" is not a whole number"),
+        ("AutomaticFailoverEnabled: \"yes\"", "\"yes\" is neither true nor false"),
+        ("ClusterMode: enable", "did you mean enabled?"),
+        ("Engine: [redis]", "expected a single value, found a list"),
+        ("SecurityGroupIds: {a: b}", "expected a list, found a mapping"),
+        ("SecurityGroupIds: [sg-1, sg-1]", "sg-1 stands here twice"),
+        ("Tags: {a: b}", "expected a list, found a mapping"),
+        ("EngineVersion: 7.2", "redis has no version \"7.2\"; there are 6.2, 6.x, 7.0 and 7.1"),
+        ("CacheParameterGroupName: default.redis9", "there is no parameter group default.redis9"),
+        ("ReplicationGroupId: -x-", "\"-x-\" is not a replication group id"),
+        ("ReplicationGroupId: a_b", "1 to 40 letters, digits and single hyphens"),
+        ("ReplicationGroupDescription: \"\"", "ReplicationGroupDescription is required"),
+        ("KmsKeyId: ~", "null values are not allowed"),
+        ("ConfigurationEndPoint: {}", "set by AWS"),
+        ("AuthToken: hunter2-hunter2-hunter2", "authToken is refused"),
+        ("AuthToken: !Ref Secret", "authToken is refused"),
+        ("AuthToken: '{{resolve:secretsmanager:x:SecretString:y}}'", "authToken is refused"),
+        ("SnapshotName: !Ref Secret", "a secret cannot stand here"),
+        ("SnapshotName: !Sub 'x${Secret}'", "a secret cannot stand here"),
+        ("ReplicationGroupId: '{{resolve:ssm-secure:x:1}}'", "a name cannot be a secret"),
+        (
+            "SnapshotName: '{{resolve:ssm:/the/name:1}}'",
+            "the SSM parameter /the/name can only be read on AWS",
+        ),
+        ("SnapshotName: !Ref AWS::Region", "AWS::Region is not known here: give --region REGION"),
+        ("SnapshotName: !Sub '${AWS::AccountId}'", "give --account ID"),
+        ("SnapshotName: !Ref AWS::StackName", "give --stack-name NAME"),
+        (
+            "SnapshotName: !Ref AWS::Regoin",
+            "AWS::Regoin is not a pseudo parameter; did you mean AWS::Region?",
+        ),
+        ("SnapshotName: !ImportValue x-y", "give it with --import x-y=VALUE"),
+        ("SnapshotName: !Select [0, !GetAZs '']", "give them with --import Fn::GetAZs=ZONE,ZONE"),
+        (
+            "SnapshotName: !Ref Sekret",
+            "Sekret is neither a parameter nor a resource of the template; did you mean Secret?",
+        ),
+        ("ReplicationGroupId: !Sub 'x${Group}'", "the name of Group depends on itself"),
+        ("SnapshotName: !GetAtt Gruop.Arn", "the template has no resource Gruop; did you mean Group?"),
+        ("SnapshotName: !Sub '${a b}'", "must contain only alphanumeric characters"),
+        ("SnapshotName: !Base64 x", "the function Fn::Base64 is not known"),
+        ("SnapshotName: !FindInMap [A, B, C]", "the section Mappings has no A"),
+        ("SnapshotName: !If [No, a, b]", "the template has no condition No"),
+        ("SnapshotName: !Equals [a, b]", "can only stand in the section Conditions"),
+        ("SnapshotName: !Select [2, [a, b]]", "there is no item 2 in a list of 2"),
+        ("SnapshotName: !Split [',', 'a,b']", "expected a single value, found a list"),
+        ("SnapshotName: {Fn::Sub: x, Other: y}", "has to stand alone"),
+        ("SnapshotWindow: 5am", "a snapshot window is hh24:mi-hh24:mi"),
+        ("SnapshotWindow: 05:00-06:00\nPreferredMaintenanceWindow: sun:05:30-sun:06:30", "must not overlap"),
+        ("NumNodeGroups: 2\nClusterMode: disabled", "there can be only one node group"),
+        ("NumNodeGroups: 2\nCacheParameterGroupName: default.redis7", "has exactly one node group"),
+        (
+            "NumNodeGroups: 3\nNodeGroupConfiguration: [{ReplicaCount: 1}]",
+            "it has 1 entries, and NumNodeGroups is 3",
+        ),
+        ("NumCacheClusters: 2\nReplicasPerNodeGroup: 3", "leave one out"),
+        ("NumCacheClusters: 1\nAutomaticFailoverEnabled: true", "there must be at least 2 cache clusters"),
+        ("Engine: valkey\nNumCacheClusters: 1", "there must be at least 2 cache clusters"),
+        (
+            "NumNodeGroups: 2\nAutomaticFailoverEnabled: false",
+            "cannot be created with auto failover turned off",
+        ),
+        ("MultiAZEnabled: true", "it needs at least one replica in every node group"),
+        ("NumCacheClusters: 2\nPreferredCacheClusterAZs: [a]", "There are 1 zones for 2 nodes"),
+        ("NumNodeGroups: 2\nPreferredCacheClusterAZs: [a]", "can only be specified for one node group"),
+        (
+            "NodeGroupConfiguration: [{ReplicaCount: 1, ReplicaAvailabilityZones: [a, b]}]",
+            "node group 0001 has 2 zones for 1 replicas",
+        ),
+        (
+            "NodeGroupConfiguration: [{NodeGroupId: '1'}, {NodeGroupId: '1'}]",
+            "two entries have the NodeGroupId 1",
+        ),
+    ] {
+        let told = problems(&group(properties), &options("t"));
+        assert!(told.iter().any(|problem| problem.contains(sentence)), "{properties}: {told:#?}");
+        assert!(!told.iter().any(|problem| problem.contains("hunter2")), "{properties}: {told:#?}");
+    }
+}
+
+#[test]
+fn what_real_templates_write_loosely_is_understood() {
+    for (properties, field, value) in [
+        ("AutomaticFailoverEnabled: 'True'\nNumCacheClusters: 2", "automaticFailoverEnabled", "true"),
+        ("TransitEncryptionEnabled: no", "transitEncryptionEnabled", "false"),
+        ("Port: '6400'", "port", "6400"),
+        ("Port: ''", "port", "null"),
+        ("EngineVersion: 7.0", "engineVersion", "\"7.0\""),
+        ("EngineVersion: 6.x", "engineVersion", "\"6.x\""),
+        ("EngineVersion: 5.0.6", "engineVersion", "\"6.2\""),
+        ("EngineVersion: 6.2.6", "engineVersion", "\"6.2\""),
+        ("Engine: valkey\nEngineVersion: 8.0\nAutomaticFailoverEnabled: false", "engineVersion", "\"8.0\""),
+        ("Engine: Redis", "engine", "\"redis\""),
+        ("ClusterMode: Disabled", "clusterMode", "\"disabled\""),
+        (
+            "PreferredMaintenanceWindow: Sun:05:00-Sun:07:00",
+            "preferredMaintenanceWindow",
+            "\"sun:05:00-sun:07:00\"",
+        ),
+        ("ReplicationGroupId: MyGroup", "replicationGroupId", "\"mygroup\""),
+        ("KmsKeyId: !Ref AWS::NoValue", "kmsKeyId", "null"),
+        (
+            "CacheParameterGroupName: default.redis5.0.cluster.on",
+            "cacheParameterGroupName",
+            "\"default.redis6.x.cluster.on\"",
+        ),
+        ("CacheParameterGroupName: default.redis3.2", "engineVersion", "\"6.2\""),
+        ("NumNodeGroups: 2\nNumCacheClusters: 2", "numCacheClusters", "null"),
+        ("SnapshotName: !Sub ['${a}-${!b}', {a: x}]", "snapshotName", "\"x-${b}\""),
+        ("SnapshotName: !Join ['', [a, !Ref 'AWS::NoValue', b]]", "snapshotName", "\"ab\""),
+        ("SnapshotName: !Select ['1', !Split [',', 'a,b']]", "snapshotName", "\"b\""),
+        ("UserGroupIds: ['']", "userGroupIds", "[]"),
+    ] {
+        let converted = convert(&group(properties), &options("t")).unwrap_or_else(|problems| {
+            panic!(
+                "{properties}: {}",
+                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            )
+        });
+        common::strictly(&converted);
+        assert_eq!(converted.manifests[0]["spec"][field].to_string(), value, "{properties}");
+    }
+}
+
+#[test]
+fn a_template_that_is_none_is_told_so() {
+    for (text, sentence) in [
+        ("", "the template is empty"),
+        ("just words", "a template is a mapping with the section Resources; this is a scalar"),
+        ("- a\n- b", "this is a list"),
+        ("a: b", "the template has no section Resources"),
+        ("Resource: {}", "the template has no section Resources; is it Resource?"),
+        ("Resources: {}\nOutput: {}", "a template has no such section; did you mean Outputs?"),
+        ("Resources: []", "a section is a mapping; this is a list"),
+        ("Resources: {}\n---\nResources: {}", "this is the start of a second one"),
+        ("a: [", "this is not YAML"),
+        ("{\"a\": ", "this is not JSON: the template ends too early"),
+        ("{\"a\": 1, \"a\": 2}", "a is written twice in one mapping, first in line 1"),
+        ("Resources: {}\nResources: {}", "t:2:1: Resources is written twice in one mapping, first in line 1"),
+        ("Resources:\n  A: {Type: AWS::ElastiCache::User}", "not known to the converter yet"),
+        (
+            "Resources:\n  A: {Type: AWS::Elasticache::ReplicationGroup}",
+            "did you mean AWS::ElastiCache::ReplicationGroup?",
+        ),
+        ("Resources:\n  A: {}", "a resource needs a Type"),
+        ("Resources:\n  a-b: {Type: x}", "the logical id \"a-b\" is not alphanumeric"),
+        ("Transform: Mine\nResources: {}", "the macro Mine may rewrite the template"),
+        ("Resources:\n  x: &a {Type: x, <<: {}}", "merge keys (<<) are not known to CloudFormation"),
+    ] {
+        let told = problems(text, &options("t"));
+        assert!(told.iter().any(|problem| problem.contains(sentence)), "{text}: {told:#?}");
+    }
+}
+
+#[test]
+fn parameters_are_held_to_what_the_template_allows() {
+    let template = |rules: &str| format!("Parameters:\n  P: {{{rules}}}\nResources: {{}}");
+    for (rules, given, sentence) in [
+        (
+            "Type: String",
+            None,
+            "t:2:3: Parameters.P: the parameter has no default: give its value with --parameter P=VALUE",
+        ),
+        ("Type: Number", Some("many"), "\"many\" is not a number"),
+        ("Type: String, AllowedValues: [a, b]", Some("c"), "\"c\" is not one of the allowed values: a, b"),
+        ("Type: Number, MaxValue: 5", Some("6"), "\"6\" is more than the 5 of MaxValue"),
+        ("Type: Number, MinValue: '2'", Some("1"), "\"1\" is less than the 2 of MinValue"),
+        ("Type: String, MinLength: 3", Some("ab"), "is less than the 3 characters of MinLength"),
+        ("Type: String, AllowedPattern: '[a-z]+', ConstraintDescription: letters", Some("a1"), "(letters)"),
+        ("Type: String, NoEcho: true, AllowedPattern: '[a-z]+'", Some("hunter2"), "\"****\" does not match"),
+        ("Type: CommaDelimitedList, AllowedValues: [a, b]", Some("a,c"), "\"c\" is not one of"),
+        ("Type: Strin, Default: x", None, "\"Strin\" is not a type of parameters; did you mean String?"),
+        ("Type: String, Defualt: x", None, "a parameter has no such field; did you mean Default?"),
+        ("Type: String, Default: [a]", None, "a default is a string or a number; this is a list"),
+    ] {
+        let mut options = options("t");
+        options.parameters.extend(given.map(|value| ("P".to_owned(), value.to_owned())));
+        let told = problems(&template(rules), &options);
+        assert!(told.iter().any(|problem| problem.contains(sentence)), "{rules}: {told:#?}");
+        assert!(!told.iter().any(|problem| problem.contains("hunter2")), "{rules}: {told:#?}");
+    }
+    let mut unknown = options("t");
+    unknown.parameters.insert("Q".to_owned(), "x".to_owned());
+    assert!(
+        problems(&template("Type: String, Default: x"), &unknown)[0]
+            .contains("--parameter Q: the template has no such")
+    );
+}
+
+#[test]
+fn no_secret_is_ever_printed() {
+    let text = group("NumCacheClusters: 1")
+        + "Outputs:\n  Url:\n    Value: !Sub 'redis://:${Secret}@${Group.PrimaryEndPoint.Address}'\n  \
+        Dynamic:\n    Value: !Sub ['${a}@${Group}', {a: '{{resolve:secretsmanager:hunter2}}'}]\n";
+    let converted = convert(&text, &options("t")).unwrap();
+    assert_eq!(converted.outputs["Url"], "redis://:****@group.default.svc.cluster.local");
+    assert_eq!(converted.outputs["Dynamic"], "****@group");
+    assert!(!format!("{converted:?}").contains("hunter2"));
+}
+
+#[test]
+fn two_groups_cannot_have_one_name() {
+    let text = "Resources:\n  A: &a {Type: AWS::ElastiCache::ReplicationGroup, Properties: \
+                {ReplicationGroupDescription: x, ReplicationGroupId: same}}\n  B: *a\n";
+    assert!(problems(text, &options("t"))[0].contains("have the same name: same"));
+}
+
+#[test]
+fn a_template_without_a_group_says_so_and_one_with_a_condition_says_which() {
+    for (text, sentence) in [
+        ("Resources: {Q: {Type: AWS::SQS::Queue}}", "the template has no replication group"),
+        (
+            "Conditions: {No: !Equals [a, b]}\nResources: {G: {Type: AWS::ElastiCache::ReplicationGroup, Condition: No}}",
+            "the condition of G does not hold",
+        ),
+    ] {
+        let converted = convert(text, &options("t")).unwrap();
+        assert!(converted.manifests.is_empty());
+        assert!(
+            converted.warnings.iter().any(|warning| warning.message.contains(sentence)),
+            "{:?}",
+            converted.warnings
+        );
+    }
+}
