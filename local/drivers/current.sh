@@ -1,7 +1,7 @@
 # The driver for a cluster that is there already: whatever $KUBECONFIG points at. It starts, ends and breaks nothing but processes.
 # shellcheck shell=bash
 
-kubeconfig_in_use() { local first=${KUBECONFIG:-$HOME/.kube/config}; echo "${first%%:*}"; }
+kubeconfig_in_use() { local first=${KUBECONFIG:-${HOME:-/root}/.kube/config}; echo "${first%%:*}"; }
 k() { "$(command -v kubectl || tool_path kubectl)" --kubeconfig "$(kubeconfig_in_use)" --request-timeout 30s "$@"; }
 
 driver_up() {

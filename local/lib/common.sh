@@ -2,8 +2,10 @@
 # shellcheck shell=bash
 
 LOCAL_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-CACHE=${KAGAMI_CACHE:-$HOME/.cache/kagami}
+CACHE=${KAGAMI_CACHE:-${HOME:-/root}/.cache/kagami}
 STATE=${KAGAMI_STATE:-/var/tmp/kagami}
+# A plain shell of CI has neither these folders in its path nor, at times, a home.
+PATH=$PATH:/usr/sbin:/sbin:/usr/local/go/bin
 # shellcheck source=../versions
 . "$LOCAL_DIR/versions"
 
