@@ -1,2 +1,71 @@
-//! The Kagami operator.
-fn main() {}
+//! The Kagami operator: watch → observe → plan → act → status; and the command line.
+
+mod act;
+mod agents;
+mod args;
+mod convert;
+mod cycle;
+mod http;
+mod leader;
+mod metrics;
+mod observe;
+mod run;
+mod secrets;
+mod stores;
+
+use args::{Arguments, Command, LogFormat};
+use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Operator(operator) => {
+            logs(operator.log);
+            // One crypto provider for the whole process; a second call would only say that there is one.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .map_err(anyhow::Error::from)
+                .and_then(|runtime| runtime.block_on(run::operator(operator)))
+        }
+        Command::Convert(convert) => return convert::command(&convert),
+        Command::Crds => print(&crds()),
+        Command::Reasons => print(&kagami_api::reason::markdown()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "kagami: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(anyhow::Error::from)
+}
+
+fn crds() -> String {
+    let documents: Vec<String> = kagami_api::crds().iter().map(kagami_api::crd::yaml).collect();
+    documents
+        .iter()
+        .map(
+            |document| {
+                if document.starts_with("---") { document.clone() } else { format!("---\n{document}") }
+            },
+        )
+        .collect()
+}
+
+fn logs(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.init(),
+    }
+}

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::v1alpha1::Engine;
 
 /// A parameter group family: the versions that share parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Family {
     /// Redis 6.0 and 6.2.
     Redis6,
@@ -189,9 +189,9 @@ impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Words(words) => f.write_str(&words.join(",")),
-            Self::Range(from, MAX) => write!(f, "{from}-"),
+            Self::Range(from, MAX | INT) => write!(f, "{from}-"),
             Self::Range(from, to) => write!(f, "{from}-{to}"),
-            Self::ZeroOrRange(from, MAX) => write!(f, "0,{from}-"),
+            Self::ZeroOrRange(from, MAX | INT) => write!(f, "0,{from}-"),
             Self::ZeroOrRange(from, to) => write!(f, "0,{from}-{to}"),
             Self::Letters(letters) => write!(f, "any of the letters {letters}"),
             Self::Empty => f.write_str("none"),
@@ -221,6 +221,8 @@ impl Allowed {
 }
 
 const MAX: i64 = i64::MAX;
+/// Where ElastiCache names no upper bound and every engine has this one.
+const INT: i64 = i32::MAX as i64;
 const YES_NO: Allowed = Allowed::Words(&["yes", "no"]);
 const POLICIES: Allowed = Allowed::Words(&[
     "volatile-lru",
@@ -337,18 +339,20 @@ const ALL: &[Parameter] = &[
     switch("lazyfree-lazy-expire", "no").in_families(Redis6, Valkey7),
     switch("lazyfree-lazy-server-del", "no").in_families(Redis6, Valkey7),
     switch("lazyfree-lazy-user-del", "no").in_families(Redis6, Valkey7),
-    number("lfu-decay-time", "1", 0, MAX),
-    number("lfu-log-factor", "10", 1, MAX),
-    number("list-compress-depth", "0", 0, MAX),
+    number("lfu-decay-time", "1", 0, INT),
+    number("lfu-log-factor", "10", 1, INT),
+    number("list-compress-depth", "0", 0, INT),
     fixed("list-max-listpack-size", "-2").in_families(Redis7, Valkey9),
     fixed("list-max-ziplist-size", "-2").in_families(Redis6, Redis6),
     fixed("lua-time-limit", "5000"),
     fixed("maxclients", ""),
     fixed("maxmemory", ""),
     directive("maxmemory-policy", "volatile-lru", POLICIES),
-    number("maxmemory-samples", "3", 1, MAX),
-    number("min-replicas-max-lag", "10", 0, MAX),
-    number("min-replicas-to-write", "0", 0, MAX),
+    number("maxmemory-samples", "3", 1, INT).in_families(Redis6, Redis6),
+    // ElastiCache names no upper bound; engines refuse more than 64 from Redis 7.4 on.
+    number("maxmemory-samples", "3", 1, 64).in_families(Redis7, Valkey9),
+    number("min-replicas-max-lag", "10", 0, INT),
+    number("min-replicas-to-write", "0", 0, INT),
     directive("notify-keyspace-events", "", Allowed::Letters("KEg$lshzxeAtdmn")),
     number("proto-max-bulk-len", "536870912", 1_048_576, 536_870_912),
     directive("rename-commands", "", Allowed::Empty).effect(Effect::Only("", RENAME_COMMANDS)),
@@ -369,8 +373,8 @@ const ALL: &[Parameter] = &[
     number("slowlog-max-len", "128", 0, MAX),
     number("stream-node-max-bytes", "4096", 0, MAX),
     number("stream-node-max-entries", "100", 0, MAX),
-    number("tcp-keepalive", "300", 0, MAX),
-    directive("timeout", "0", Allowed::ZeroOrRange(20, MAX)),
+    number("tcp-keepalive", "300", 0, INT),
+    directive("timeout", "0", Allowed::ZeroOrRange(20, INT)),
     number("tracking-table-max-keys", "1000000", 1, 100_000_000),
     number("zset-max-listpack-entries", "128", 0, MAX).in_families(Redis7, Valkey9),
     number("zset-max-listpack-value", "64", 0, MAX).in_families(Redis7, Valkey9),

@@ -18,6 +18,8 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use serde::{Deserialize, Serialize};
+
 use kagami_api::names;
 use kagami_api::parameters::Family;
 use kagami_api::properties::{self, Class};
@@ -61,7 +63,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Whether the nodes speak the cluster protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ClusterMode {
     /// One or more shards, each with its slots.
     Enabled,
@@ -79,7 +81,7 @@ impl From<ClusterMode> for v1alpha1::ClusterMode {
 }
 
 /// A replication group as its spec asks for it, with every default filled in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Desired {
     /// The namespace.
     pub namespace: String,
@@ -149,7 +151,7 @@ pub struct Desired {
 }
 
 /// A shard (node group).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DesiredShard {
     /// The id of the node group, four digits.
     pub id: String,
@@ -160,7 +162,7 @@ pub struct DesiredShard {
 }
 
 /// A node of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DesiredNode {
     /// Its name, such as `my-group-0001-001`.
     pub name: String,
@@ -169,7 +171,7 @@ pub struct DesiredNode {
 }
 
 /// The volume of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storage {
     /// The size, as Kubernetes writes amounts.
     pub size: String,
@@ -178,7 +180,7 @@ pub struct Storage {
 }
 
 /// What the pods are given beside what Kagami gives them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PodOptions {
     /// Labels.
     pub labels: BTreeMap<String, String>,
@@ -193,7 +195,7 @@ pub struct PodOptions {
 }
 
 /// A property that is recorded without an effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotInEffect {
     /// The property, as it is written below `spec`.
     pub property: String,

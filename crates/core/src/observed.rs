@@ -19,6 +19,8 @@ pub struct Observed {
     pub leases: BTreeMap<String, ShardLease>,
     /// The machines (Kubernetes nodes), by name.
     pub machines: BTreeMap<String, Machine>,
+    /// UIDs of Pods all of whose lives are proven to be over, as this operator process saw them end.
+    pub over: std::collections::BTreeSet<String>,
     /// Whether the group has once been `available` (from its status): then no new shard is born beside it.
     pub formed: bool,
     /// For how long this operator process has been watching the group, in milliseconds.
@@ -282,6 +284,9 @@ impl Observed {
 
     /// Whether one life of a node's engine is over (P3: unknown is not down).
     pub fn life(&self, node: &str, boot: &Boot) -> Life {
+        if self.over.contains(&boot.pod_uid) {
+            return Life::Ended(Proof::Kubelet);
+        }
         let Some(seen) = self.nodes.get(node) else { return Life::Unknown };
         let report = match &seen.agent {
             Agent::Up(report) => Some((report, true)),

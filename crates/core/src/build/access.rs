@@ -7,7 +7,7 @@ use kagami_protocol::AGENT_PORT;
 use serde_json::{Value, json};
 
 /// The name of the pods' service account, role and binding.
-pub fn account_name(desired: &Desired) -> String {
+pub(super) fn account_name(desired: &Desired) -> String {
     format!("{}-node", desired.name)
 }
 
@@ -57,4 +57,9 @@ pub fn network_policy(desired: &Desired, operator_namespace: &str) -> Option<Val
     Some(json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": metadata(desired, &desired.name, &[]),
         "spec": { "podSelector": { "matchLabels": group_selector(desired) }, "policyTypes": ["Ingress"], "ingress": ingress } }))
+}
+
+/// A Secret of the group.
+pub fn secret(desired: &Desired, name: &str, data: &std::collections::BTreeMap<String, String>) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata(desired, name, &[]), "stringData": data })
 }

@@ -2,6 +2,7 @@
 
 use super::{group_selector, metadata};
 use crate::desired::{ClusterMode, Desired, DesiredShard};
+use crate::observed::{Kind, ObjectKey, Observed};
 use kagami_api::names;
 use kagami_protocol::HEALTH_PORT;
 use serde_json::{Value, json};
@@ -88,8 +89,20 @@ pub fn config_map(desired: &Desired) -> Value {
         data["PRIMARY_ENDPOINT_ADDRESS"] = json!(address(&desired.name));
         data["READER_ENDPOINT_ADDRESS"] = json!(address(&names::reader_service(&desired.name)));
     }
-    json!({ "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": metadata(desired, &names::endpoints_config_map(&desired.name), &[]), "data": data })
+    let mut metadata = metadata(desired, &names::endpoints_config_map(&desired.name), &[]);
+    // What was accepted last outlives the operator: a bad edit, or a parameter group that was deleted, must not leave a
+    // running group unattended by the next process (P9).
+    metadata["annotations"][ACCEPTED] = json!(serde_json::to_string(desired).unwrap_or_default());
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data })
+}
+
+const ACCEPTED: &str = "elasticache.kagami.dev/accepted";
+
+/// What was accepted last, as it was written beside the endpoints.
+pub fn accepted(group: &str, observed: &Observed) -> Option<Desired> {
+    let key = ObjectKey { kind: Kind::ConfigMap, name: names::endpoints_config_map(group) };
+    let text = observed.children.get(&key)?.pointer("/metadata/annotations")?.get(ACCEPTED)?.as_str()?;
+    serde_json::from_str(text).ok()
 }
 
 /// One copy of a shard at a time may be evicted. The written rule for a shard of one node: with a volume it may go (the

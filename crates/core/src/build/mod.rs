@@ -5,12 +5,15 @@
 
 mod access;
 mod endpoints;
+mod lease;
 mod node;
 
-pub use access::{network_policy, role, role_binding, service_account};
+pub use access::{network_policy, role, role_binding, secret, service_account};
 pub use endpoints::{
-    Reachable, config_map, disruption_budget, endpoint_slice, reader_slice, service, service_for_node,
+    Reachable, accepted, config_map, disruption_budget, endpoint_slice, reader_slice, service,
+    service_for_node,
 };
+pub use lease::{SERVED, lease, read_lease};
 pub use node::{NODE_ANNOTATION, NodeInputs, node_inputs, stateful_set};
 
 use crate::desired::Desired;

@@ -11,7 +11,7 @@ use kagami_api::v1alpha1::{Engine as EngineKind, ReplicationGroupSpec};
 use super::{References, Refusals, Tables};
 
 /// An engine of a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Engine {
     /// Redis or Valkey.
     pub kind: EngineKind,
@@ -26,7 +26,7 @@ impl fmt::Display for Engine {
 }
 
 /// A version without its patch level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct EngineVersion {
     /// The 6 of 6.2.
     pub major: u16,

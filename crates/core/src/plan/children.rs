@@ -66,10 +66,20 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, setting: &Setting, plan
 pub(super) fn ensure(key: ObjectKey, object: Value, observed: &Observed, plan: &mut Plan) {
     if observed.foreign.contains_key(&key) {
         conflict(&key, observed, plan);
-    } else if observed.children.get(&key).is_none_or(|actual| !covers(&object, actual)) {
+    } else if observed
+        .children
+        .get(&key)
+        .is_none_or(|actual| !covers(&object, actual) || owned(actual) != owned(&object))
+    {
         let act = Act::Apply { key, object: Box::new(object) };
         plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
     }
+}
+
+/// Whether a replication group owns it: a group that turned to `Retain` lets its children go.
+fn owned(object: &Value) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.is_some_and(|owners| owners.iter().any(|owner| owner["kind"] == "ReplicationGroup"))
 }
 
 fn conflict(key: &ObjectKey, observed: &Observed, plan: &mut Plan) {

@@ -17,7 +17,7 @@ pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Wait, key};
 
 use crate::desired::Desired;
 use crate::observed::Observed;
-use kagami_protocol::{Address, Boot};
+use kagami_protocol::Address;
 
 /// What the operator itself brings into a plan.
 #[derive(Clone, Debug)]
@@ -32,7 +32,6 @@ pub struct Setting {
 #[derive(Clone, Debug)]
 pub(crate) struct Primary {
     node: String,
-    boot: Boot,
     term: u64,
     address: Option<Address>,
     /// The cluster node id, once the engine has one.

@@ -20,8 +20,6 @@ use std::cmp::Reverse;
 ///
 /// Long enough for a machine to come back from a restart of its kubelet or its network, short enough for the pager.
 const UNREACHABLE_COPY_WAIT_MS: u64 = 60_000;
-/// How long a candidate may take to reach the paused primary's offset.
-pub(super) const HANDOVER_WAIT_MS: u64 = 300;
 
 /// Plans the shard's primary, and says who it is if that is settled.
 pub(super) fn rule(
@@ -94,7 +92,6 @@ impl View<'_> {
             .map(|cluster| cluster.my_id.clone());
         Primary {
             node: lease.holder.clone(),
-            boot: lease.boot.clone(),
             term: lease.term,
             address: self.observed.address(&lease.holder, self.group.port, self.bus_port()),
             id,

@@ -1,0 +1,374 @@
+//! The agents' streams: one connection for each pod, dialled by the operator; what is pushed is kept, and wakes the group.
+
+use futures::channel::mpsc::UnboundedSender;
+use futures::{SinkExt, StreamExt};
+use kagami_api::v1alpha1::ReplicationGroup;
+use kagami_core::observed::Agent;
+use kagami_core::plan::Confirm;
+use kagami_protocol::{
+    AGENT_PORT, AGENT_SERVER_NAME, BEAT_MS, Boot, Command, Done, EngineState, FRAME_BYTES_MAX, FromAgent,
+    OperatorId, Order, Refused, Report, Role, ToAgent, VERSION,
+};
+use kube::runtime::reflector::ObjectRef;
+use rustls::pki_types::ServerName;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_util::codec::{Framed, LinesCodec};
+use tracing::{debug, info};
+
+/// An agent that said nothing for this long is silent: three beats, so that one lost frame is no silence.
+const SILENCE: Duration = Duration::from_millis(3 * BEAT_MS);
+/// How long a connection may take.
+const DIAL: Duration = Duration::from_millis(1_000);
+/// The first pause before dialling again; it doubles up to [`REDIAL_MAX`].
+const REDIAL_MIN: Duration = Duration::from_millis(25);
+const REDIAL_MAX: Duration = Duration::from_millis(1_000);
+/// How long an order may take in all: the agent bounds each of its commands by 5 s, starting an engine by 20 s.
+const ORDER: Duration = Duration::from_secs(25);
+
+/// Wakes a group's queue entry.
+pub(crate) type Wake = UnboundedSender<ObjectRef<ReplicationGroup>>;
+
+/// All connections of this process.
+pub(crate) struct Agents {
+    operator: OperatorId,
+    wake: Wake,
+    connections: Mutex<HashMap<(String, String), Connection>>,
+    ids: AtomicU64,
+}
+
+/// One pod's connection; dropped, it ends.
+struct Connection {
+    pod_uid: String,
+    ip: String,
+    heard: Arc<Mutex<Heard>>,
+    orders: mpsc::Sender<Request>,
+    confirm: Arc<Mutex<Option<Confirm>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What was heard of one pod.
+#[derive(Default)]
+struct Heard {
+    report: Option<Box<Report>>,
+    at: Option<Instant>,
+    connected: bool,
+}
+
+struct Request {
+    order: Box<Order>,
+    answer: oneshot::Sender<Result<Done, Failed>>,
+}
+
+/// Why an order came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// The agent refused it: what was expected no longer holds, or the engine said no.
+    #[error("{0}")]
+    Refused(Refused),
+    /// There is no connection, or it broke, or no answer came: it may or may not have been carried out.
+    #[error("the agent could not be asked: {0}")]
+    Unanswered(String),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panicking holder left is still what was heard last.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A pod whose agent is to be heard.
+pub(crate) struct Wanted {
+    pub(crate) node: String,
+    pub(crate) pod_uid: String,
+    pub(crate) ip: String,
+}
+
+impl Agents {
+    pub(crate) fn new(operator: OperatorId, wake: Wake) -> Self {
+        Self { operator, wake, connections: Mutex::default(), ids: AtomicU64::new(1) }
+    }
+
+    /// Connects to the pods of a group that are there now, and to no others.
+    pub(crate) fn attend(
+        &self,
+        group: &ObjectRef<ReplicationGroup>,
+        wanted: &[Wanted],
+        tls: &Arc<rustls::ClientConfig>,
+    ) {
+        let namespace = group.namespace.clone().unwrap_or_default();
+        let mut connections = locked(&self.connections);
+        for pod in wanted {
+            let key = (namespace.clone(), pod.node.clone());
+            let fits = connections
+                .get(&key)
+                .is_some_and(|present| present.pod_uid == pod.pod_uid && present.ip == pod.ip);
+            if !fits {
+                let connection = self.dial(group.clone(), pod, tls.clone());
+                connections.insert(key, connection);
+            }
+        }
+    }
+
+    /// Ends the connections of a group.
+    pub(crate) fn leave(&self, namespace: &str, nodes: &[String]) {
+        let mut connections = locked(&self.connections);
+        for node in nodes {
+            connections.remove(&(namespace.to_owned(), node.clone()));
+        }
+    }
+
+    /// What is known of a node's agent.
+    pub(crate) fn agent(&self, namespace: &str, node: &str, pod_uid: Option<&str>) -> Agent {
+        let connections = locked(&self.connections);
+        let Some(connection) = connections.get(&(namespace.to_owned(), node.to_owned())) else {
+            return Agent::Unheard;
+        };
+        if pod_uid.is_some_and(|uid| uid != connection.pod_uid) {
+            return Agent::Unheard;
+        }
+        let heard = locked(&connection.heard);
+        let (Some(report), Some(at)) = (&heard.report, heard.at) else { return Agent::Unheard };
+        let silent = at.elapsed();
+        if heard.connected && silent < SILENCE {
+            Agent::Up(report.clone())
+        } else {
+            Agent::Silent {
+                silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+                last: report.clone(),
+            }
+        }
+    }
+
+    /// From now on these primaries of a group are confirmed with each beat, and no others of the group.
+    pub(crate) fn confirm(&self, namespace: &str, nodes: &[String], confirms: &[Confirm]) {
+        let connections = locked(&self.connections);
+        for node in nodes {
+            if let Some(connection) = connections.get(&(namespace.to_owned(), node.clone())) {
+                *locked(&connection.confirm) = confirms.iter().find(|confirm| confirm.node == *node).cloned();
+            }
+        }
+    }
+
+    /// Sends one order and waits for its answer.
+    pub(crate) async fn order(
+        &self,
+        namespace: &str,
+        node: &str,
+        boot: &Boot,
+        term: u64,
+        role: Option<Role>,
+        command: Command,
+    ) -> Result<Done, Failed> {
+        let (answer, answered) = oneshot::channel();
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let order = Box::new(Order { id, node: node.to_owned(), boot: boot.clone(), term, role, command });
+        let orders = {
+            let connections = locked(&self.connections);
+            let connection = connections.get(&(namespace.to_owned(), node.to_owned()));
+            connection.map(|connection| connection.orders.clone())
+        };
+        let Some(orders) = orders else { return Err(Failed::Unanswered("no connection".into())) };
+        if orders.send(Request { order, answer }).await.is_err() {
+            return Err(Failed::Unanswered("no connection".into()));
+        }
+        match timeout(ORDER, answered).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Failed::Unanswered("the connection ended".into())),
+            Err(_) => Err(Failed::Unanswered(format!("no answer within {ORDER:?}"))),
+        }
+    }
+
+    fn dial(
+        &self,
+        group: ObjectRef<ReplicationGroup>,
+        pod: &Wanted,
+        tls: Arc<rustls::ClientConfig>,
+    ) -> Connection {
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let confirm = Arc::new(Mutex::new(None));
+        let (orders, requests) = mpsc::channel(16);
+        let line = Line {
+            operator: self.operator.clone(),
+            node: pod.node.clone(),
+            ip: pod.ip.clone(),
+            tls,
+            heard: heard.clone(),
+            confirm: confirm.clone(),
+            wake: self.wake.clone(),
+            group,
+        };
+        let task = tokio::spawn(line.run(requests));
+        Connection { pod_uid: pod.pod_uid.clone(), ip: pod.ip.clone(), heard, orders, confirm, task }
+    }
+}
+
+/// One pod's line.
+struct Line {
+    operator: OperatorId,
+    node: String,
+    ip: String,
+    tls: Arc<rustls::ClientConfig>,
+    heard: Arc<Mutex<Heard>>,
+    confirm: Arc<Mutex<Option<Confirm>>>,
+    wake: Wake,
+    group: ObjectRef<ReplicationGroup>,
+}
+
+type Stream = Framed<tokio_rustls::client::TlsStream<TcpStream>, LinesCodec>;
+
+impl Line {
+    async fn run(self, mut requests: mpsc::Receiver<Request>) {
+        let mut pause = REDIAL_MIN;
+        loop {
+            match timeout(DIAL, self.connect()).await {
+                Ok(Ok(stream)) => {
+                    pause = REDIAL_MIN;
+                    locked(&self.heard).connected = true;
+                    let ended = self.talk(stream, &mut requests).await;
+                    locked(&self.heard).connected = false;
+                    info!(node = self.node, ip = self.ip, why = ended, "an agent's connection ended");
+                    self.wake();
+                }
+                Ok(Err(error)) => {
+                    debug!(node = self.node, ip = self.ip, error, "an agent could not be dialled")
+                }
+                Err(_) => debug!(node = self.node, ip = self.ip, "an agent could not be dialled in time"),
+            }
+            while let Ok(request) = requests.try_recv() {
+                let _ = request.answer.send(Err(Failed::Unanswered("no connection".into())));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(REDIAL_MAX);
+        }
+    }
+
+    fn wake(&self) {
+        let _ = self.wake.unbounded_send(self.group.clone());
+    }
+
+    async fn connect(&self) -> Result<Stream, String> {
+        let tcp =
+            TcpStream::connect((self.ip.as_str(), AGENT_PORT)).await.map_err(|error| error.to_string())?;
+        tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+        let name = ServerName::try_from(AGENT_SERVER_NAME).map_err(|error| error.to_string())?;
+        let tls = TlsConnector::from(self.tls.clone())
+            .connect(name, tcp)
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut stream = Framed::new(tls, LinesCodec::new_with_max_length(FRAME_BYTES_MAX));
+        send(&mut stream, &ToAgent::Hello { version: VERSION, operator: self.operator.clone() }).await?;
+        Ok(stream)
+    }
+
+    /// Returns why the connection ended.
+    async fn talk(&self, mut stream: Stream, requests: &mut mpsc::Receiver<Request>) -> String {
+        let mut waiting: BTreeMap<u64, oneshot::Sender<Result<Done, Failed>>> = BTreeMap::new();
+        let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
+        loop {
+            tokio::select! {
+                frame = stream.next() => {
+                    let line = match frame {
+                        None => return "the agent closed it".into(),
+                        Some(Err(error)) => return error.to_string(),
+                        Some(Ok(line)) => line,
+                    };
+                    last = Instant::now();
+                    // A frame of a later release that is not understood is no reason to stop listening.
+                    let Ok(frame) = serde_json::from_str::<FromAgent>(&line) else {
+                        debug!(node = self.node, "a frame was not understood");
+                        continue;
+                    };
+                    match frame {
+                        FromAgent::Welcome { node, .. } if node != self.node => return format!("{node} answers at this address"),
+                        FromAgent::Welcome { .. } => {}
+                        FromAgent::Goodbye { message } => return message,
+                        FromAgent::Answer { id, outcome } => {
+                            if let Some(answer) = waiting.remove(&id) {
+                                let _ = answer.send(outcome.map_err(Failed::Refused));
+                            }
+                        }
+                        FromAgent::Beat { boot, offset } => self.beat(&boot, offset),
+                        FromAgent::Report(report) => self.report(report),
+                    }
+                }
+                request = requests.recv() => {
+                    let Some(Request { order, answer }) = request else { return "no longer wanted".into() };
+                    let id = order.id;
+                    if let Err(error) = send(&mut stream, &ToAgent::Order(order)).await {
+                        let _ = answer.send(Err(Failed::Unanswered(error.clone())));
+                        return error;
+                    }
+                    waiting.insert(id, answer);
+                }
+                _ = beat.tick() => {
+                    if last.elapsed() > SILENCE {
+                        return format!("nothing was heard for {SILENCE:?}");
+                    }
+                    let confirm = locked(&self.confirm).clone();
+                    let frame = match confirm {
+                        Some(confirm) if self.is_in(&confirm.boot) => ToAgent::Confirm { term: confirm.term, guard: confirm.guard },
+                        _ => ToAgent::Beat,
+                    };
+                    if let Err(error) = send(&mut stream, &frame).await {
+                        return error;
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_in(&self, boot: &Boot) -> bool {
+        locked(&self.heard).report.as_ref().is_some_and(|report| report.boot == *boot)
+    }
+
+    fn beat(&self, boot: &Boot, offset: Option<i64>) {
+        let mut heard = locked(&self.heard);
+        heard.at = Some(Instant::now());
+        if let Some(report) = &mut heard.report
+            && report.boot == *boot
+            && let (Some(engine), Some(offset)) = (&mut report.engine, offset)
+        {
+            engine.offset = offset;
+        }
+    }
+
+    fn report(&self, report: Box<Report>) {
+        if report.node != self.node {
+            return;
+        }
+        if let Some(exit) = &report.last_exit
+            && report.state == EngineState::Parked
+        {
+            debug!(node = self.node, signal = exit.signal, code = exit.code, "an engine has ended");
+        }
+        {
+            let mut heard = locked(&self.heard);
+            heard.at = Some(Instant::now());
+            heard.connected = true;
+            heard.report = Some(report);
+        }
+        self.wake();
+    }
+}
+
+async fn send(stream: &mut Stream, frame: &ToAgent) -> Result<(), String> {
+    let line = serde_json::to_string(frame).map_err(|error| error.to_string())?;
+    match timeout(DIAL, stream.send(line)).await {
+        Ok(sent) => sent.map_err(|error| error.to_string()),
+        Err(_) => Err("it could not be written to in time".into()),
+    }
+}

@@ -1,0 +1,149 @@
+//! The operator's own lease: two processes run, one acts, and one that lost the lease ends at once.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kagami_core::leader::{Claim, LeaseView, evaluate};
+use kube::Client;
+use kube::api::{Api, PostParams};
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// The name of the lease.
+const NAME: &str = "kagami-operator";
+/// How long a renewal lasts. A standby acts this long after the leader's death at the latest.
+const DURATION: Duration = Duration::from_secs(5);
+/// How often the leader renews, and a standby looks.
+const RENEW: Duration = Duration::from_secs(1);
+/// A leader that could not renew for this long ends itself, before anybody else may take over.
+const GIVE_UP: Duration = Duration::from_secs(4);
+
+/// A lease that is held.
+pub(crate) struct Held {
+    api: Api<Lease>,
+    me: String,
+    /// Counts the leaders there have been: agents refuse an older one.
+    pub(crate) generation: u64,
+    renewed: Instant,
+}
+
+/// Waits until this process is the leader.
+pub(crate) async fn acquire(client: Client, namespace: &str, me: &str) -> Held {
+    let api: Api<Lease> = Api::namespaced(client, namespace);
+    let mut seen: Option<(String, Instant)> = None;
+    let mut told = String::new();
+    loop {
+        let asked = Instant::now();
+        match api.get_opt(NAME).await {
+            Ok(lease) => {
+                let view = lease.as_ref().map(view);
+                let version = view.as_ref().map(|view| view.version.clone()).unwrap_or_default();
+                let since = match &seen {
+                    Some((before, since)) if *before == version => *since,
+                    _ => asked,
+                };
+                seen = Some((version, since));
+                let unchanged = u64::try_from((asked - since).as_millis()).unwrap_or(u64::MAX);
+                match evaluate(view.as_ref(), me, unchanged) {
+                    Claim::Wait => {
+                        let holder = view.map(|view| view.holder).unwrap_or_default();
+                        if holder != told {
+                            info!(holder, "another process leads; standing by");
+                            told = holder;
+                        }
+                    }
+                    claim => {
+                        // A lease of this very name is from an earlier life of the container: that life is over.
+                        let generation = match claim {
+                            Claim::Take(generation) => generation,
+                            _ => view.as_ref().map_or(0, |view| view.transitions) + 1,
+                        };
+                        match write(&api, lease, me, generation).await {
+                            Ok(()) => {
+                                info!(generation, "leading");
+                                return Held { api, me: me.to_owned(), generation, renewed: asked };
+                            }
+                            Err(error) => warn!(%error, "the leader lease could not be taken; trying again"),
+                        }
+                    }
+                }
+            }
+            Err(error) => warn!(%error, "the leader lease could not be read; trying again"),
+        }
+        tokio::time::sleep(RENEW).await;
+    }
+}
+
+impl Held {
+    /// Renews until that fails for too long; returns only when this process may no longer act.
+    pub(crate) async fn hold(mut self) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(RENEW).await;
+            let asked = Instant::now();
+            match tokio::time::timeout(RENEW, self.renew()).await {
+                Ok(Ok(true)) => self.renewed = asked,
+                Ok(Ok(false)) => return anyhow::anyhow!("the leader lease was lost to another process"),
+                Ok(Err(error)) => warn!(%error, "the leader lease could not be renewed"),
+                Err(_) => warn!("the leader lease could not be renewed in time"),
+            }
+            if self.renewed.elapsed() >= GIVE_UP {
+                return anyhow::anyhow!("the leader lease could not be renewed for {GIVE_UP:?}");
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<bool, kube::Error> {
+        let lease = self.api.get(NAME).await?;
+        let view = view(&lease);
+        if view.holder != self.me || view.transitions != self.generation {
+            return Ok(false);
+        }
+        match write(&self.api, Some(lease), &self.me, self.generation).await {
+            Ok(()) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the lease back, so that the other process need not wait for its end.
+    pub(crate) async fn release(client: Client, namespace: &str, me: &str) {
+        let api: Api<Lease> = Api::namespaced(client, namespace);
+        if let Ok(lease) = api.get(NAME).await
+            && view(&lease).holder == me
+        {
+            let generation = view(&lease).transitions;
+            if let Err(error) = write(&api, Some(lease), "", generation).await {
+                warn!(%error, "the leader lease could not be given back");
+            }
+        }
+    }
+}
+
+fn view(lease: &Lease) -> LeaseView {
+    let spec = lease.spec.clone().unwrap_or_default();
+    LeaseView {
+        holder: spec.holder_identity.unwrap_or_default(),
+        transitions: spec.lease_transitions.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
+        version: lease.metadata.resource_version.clone().unwrap_or_default(),
+        duration_ms: spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(5)
+            * 1000,
+    }
+}
+
+/// Compare-and-set: the version that was read is sent along.
+async fn write(api: &Api<Lease>, seen: Option<Lease>, me: &str, generation: u64) -> Result<(), kube::Error> {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    let mut object = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": NAME },
+        "spec": { "holderIdentity": me, "leaseTransitions": generation, "leaseDurationSeconds": DURATION.as_secs(),
+            "acquireTime": now, "renewTime": now } });
+    let exists = seen.is_some();
+    if let Some(seen) = seen {
+        object["metadata"]["resourceVersion"] = json!(seen.metadata.resource_version);
+    }
+    let lease: Lease = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+    if exists {
+        api.replace(NAME, &PostParams::default(), &lease).await.map(|_| ())
+    } else {
+        api.create(&PostParams::default(), &lease).await.map(|_| ())
+    }
+}

@@ -1,0 +1,93 @@
+//! What the operator counts, for Prometheus. Labels are from closed sets: a metric never grows with the number of groups.
+
+use kagami_api::reason::Reason;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::{Mutex, PoisonError};
+
+type Labels = [(&'static str, &'static str); 1];
+
+/// The counters.
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    steps: Family<Labels, Counter>,
+    reasons: Family<Labels, Counter>,
+    cycles: Counter,
+    cycle_seconds: Histogram,
+    leading: Gauge,
+    groups: Gauge<i64>,
+    refused_plans: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("kagami");
+        let metrics = Self {
+            steps: Family::default(),
+            reasons: Family::default(),
+            cycles: Counter::default(),
+            cycle_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
+            leading: Gauge::default(),
+            groups: Gauge::default(),
+            refused_plans: Counter::default(),
+            registry: Mutex::default(),
+        };
+        registry.register("steps", "Steps that were carried out, by reason", metrics.steps.clone());
+        registry.register(
+            "reasons",
+            "Times a reason became the one that a group shows",
+            metrics.reasons.clone(),
+        );
+        registry.register("cycles", "Cycles of observe, plan, act, status", metrics.cycles.clone());
+        registry.register_with_unit(
+            "cycle",
+            "How long a cycle takes",
+            Unit::Seconds,
+            metrics.cycle_seconds.clone(),
+        );
+        registry.register("leading", "1 while this process is the one that acts", metrics.leading.clone());
+        registry.register(
+            "replication_groups",
+            "Replication groups that are looked after",
+            metrics.groups.clone(),
+        );
+        registry.register(
+            "refused_plans",
+            "Plans that the independent check refused: each is a bug",
+            metrics.refused_plans.clone(),
+        );
+        Self { registry: Mutex::new(registry), ..metrics }
+    }
+
+    pub(crate) fn step(&self, reason: Reason) {
+        self.steps.get_or_create(&[("reason", reason.as_str())]).inc();
+    }
+    pub(crate) fn reason(&self, reason: Reason) {
+        self.reasons.get_or_create(&[("reason", reason.as_str())]).inc();
+    }
+    pub(crate) fn cycle(&self, seconds: f64) {
+        self.cycles.inc();
+        self.cycle_seconds.observe(seconds);
+    }
+    pub(crate) fn lead(&self) {
+        self.leading.set(1);
+    }
+    pub(crate) fn groups(&self, count: usize) {
+        self.groups.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    pub(crate) fn refused_plan(&self) {
+        self.refused_plans.inc();
+    }
+
+    /// In the text format.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        // Encoding into a String fails only if a metric does, and ours do not.
+        let _ = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        text
+    }
+}

@@ -1,0 +1,172 @@
+//! Puts the parts together and runs them.
+
+use crate::agents::Agents;
+use crate::args::Operator;
+use crate::cycle::{Context, reconcile, retry};
+use crate::http;
+use crate::leader;
+use crate::metrics::Metrics;
+use crate::observe::Written;
+use crate::stores::{Scope, Stores};
+use anyhow::Context as _;
+use futures::StreamExt;
+use futures::future::join_all;
+use kagami_api::v1alpha1::ReplicationGroup;
+use kagami_core::desired::Tables;
+use kagami_core::plan::Setting;
+use kagami_protocol::OperatorId;
+use kube::runtime::Controller;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+/// Runs the operator until it is told to end, or may no longer act.
+pub(crate) async fn operator(arguments: Operator) -> anyhow::Result<()> {
+    let tables = match &arguments.config {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            serde_saphyr::from_str::<Tables>(&text)
+                .with_context(|| format!("{} is not a table of images and node types", path.display()))?
+        }
+        None => Tables::default(),
+    };
+    let client = Client::try_default()
+        .await
+        .context("no Kubernetes to talk to: neither in a pod nor with a kubeconfig")?;
+    let metrics = Arc::new(Metrics::new());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let served = tokio::spawn(http::serve(arguments.listen, metrics.clone()));
+    info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let work = lead(arguments, client, tables, metrics);
+    tokio::select! {
+        ended = work => ended,
+        _ = terminate.recv() => { info!("told to end"); Ok(()) }
+        _ = interrupt.recv() => { info!("told to end"); Ok(()) }
+        served = served => served.context("the HTTP server ended")?.context("the HTTP server ended"),
+    }
+}
+
+/// Waits for the lease and acts while it is held. The lease is given back when the future is dropped at a signal, too.
+async fn lead(
+    arguments: Operator,
+    client: Client,
+    tables: Tables,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<()> {
+    let namespaces: Vec<Option<String>> = match arguments
+        .watch_namespaces
+        .iter()
+        .filter(|name| !name.is_empty())
+        .cloned()
+        .collect::<Vec<_>>()
+    {
+        all if all.is_empty() => vec![None],
+        some => some.into_iter().map(Some).collect(),
+    };
+    let held = leader::acquire(client.clone(), &arguments.pod_namespace, &arguments.pod_name).await;
+    metrics.lead();
+    let id = OperatorId { name: arguments.pod_name.clone(), generation: held.generation };
+    let reporter = Reporter { controller: "kagami".into(), instance: Some(arguments.pod_name.clone()) };
+    let units = namespaces.into_iter().map(|namespace| {
+        unit(
+            Scope { client: client.clone(), namespace },
+            &arguments,
+            &tables,
+            id.clone(),
+            reporter.clone(),
+            metrics.clone(),
+        )
+    });
+    let released = GiveBack {
+        client: client.clone(),
+        namespace: arguments.pod_namespace.clone(),
+        me: arguments.pod_name.clone(),
+    };
+    let ended = tokio::select! {
+        error = held.hold() => Err(error),
+        _ = join_all(units) => Err(anyhow::anyhow!("the controllers ended")),
+    };
+    drop(released);
+    ended
+}
+
+/// Gives the lease back in the background as the process ends.
+struct GiveBack {
+    client: Client,
+    namespace: String,
+    me: String,
+}
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        let (client, namespace, me) = (self.client.clone(), self.namespace.clone(), self.me.clone());
+        // The runtime waits for blocking tasks as it shuts down, so this one request is sent although nobody awaits it.
+        let handle = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || {
+            handle.block_on(async {
+                let _ = tokio::time::timeout(
+                    std::time::Duration::from_secs(1),
+                    leader::Held::release(client, &namespace, &me),
+                )
+                .await;
+            });
+        });
+    }
+}
+
+/// One scope: its watches, its agents, its queue.
+async fn unit(
+    scope: Scope,
+    arguments: &Operator,
+    tables: &Tables,
+    id: OperatorId,
+    reporter: Reporter,
+    metrics: Arc<Metrics>,
+) {
+    let (wake, woken) = futures::channel::mpsc::unbounded();
+    let (stores, watches) = Stores::new(&scope, &wake);
+    let watching = tokio::spawn(join_all(watches));
+    stores.ready().await;
+    let groups: Api<ReplicationGroup> = match &scope.namespace {
+        Some(namespace) => Api::namespaced(scope.client.clone(), namespace),
+        None => Api::all(scope.client.clone()),
+    };
+    info!(
+        namespace = scope.namespace.as_deref().unwrap_or("all"),
+        groups = stores.groups.state().len(),
+        "watching"
+    );
+    let context = Arc::new(Context {
+        client: scope.client.clone(),
+        stores,
+        agents: Agents::new(id, wake),
+        written: Written::default(),
+        tables: tables.clone(),
+        setting: Setting {
+            agent_image: arguments.agent_image.clone(),
+            operator_namespace: arguments.pod_namespace.clone(),
+        },
+        metrics,
+        recorder: Recorder::new(scope.client.clone(), reporter),
+        memory: std::sync::Mutex::default(),
+    });
+    Controller::new(groups, kube::runtime::watcher::Config::default())
+        .reconcile_on(woken)
+        .run(reconcile, retry, context)
+        .for_each(|outcome| async move {
+            if let Err(error) = outcome {
+                match error {
+                    // The queue may hold a group that is gone; its reconciler's errors are logged where they are handled.
+                    kube::runtime::controller::Error::ObjectNotFound(_)
+                    | kube::runtime::controller::Error::ReconcilerFailed(..) => {}
+                    other => warn!(error = %other, "the queue failed; it goes on"),
+                }
+            }
+        })
+        .await;
+    watching.abort();
+}
