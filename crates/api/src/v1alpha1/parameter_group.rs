@@ -22,9 +22,9 @@ use crate::v1alpha1::replication_group::Tag;
     namespaced,
     derive = "PartialEq",
     doc = "Engine parameters that differ from their family's defaults: the mirror of AWS::ElastiCache::ParameterGroup.",
-    printcolumn(name = "Family", type_ = "string", json_path = ".spec.cacheParameterGroupFamily"),
-    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Family", "type": "string", "jsonPath": ".spec.cacheParameterGroupFamily"}"#,
+    printcolumn = r#"{"name": "Description", "type": "string", "jsonPath": ".spec.description"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ParameterGroupSpec {

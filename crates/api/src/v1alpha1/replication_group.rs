@@ -25,43 +25,18 @@ use crate::v1alpha1::status::ReplicationGroupStatus;
     status = "ReplicationGroupStatus",
     derive = "PartialEq",
     doc = "A Redis or Valkey replication group that behaves as ElastiCache documents it: the mirror of AWS::ElastiCache::ReplicationGroup. metadata.name is the replication group id.",
-    printcolumn(
-        name = "Status",
-        type_ = "string",
-        json_path = ".status.status",
-        description = "ElastiCache's word for the state of the group."
-    ),
-    printcolumn(
-        name = "Mode",
-        type_ = "string",
-        json_path = ".status.clusterMode",
-        description = "Whether cluster mode is enabled or disabled."
-    ),
+    printcolumn = r#"{"name": "Status", "type": "string", "jsonPath": ".status.status", "description": "ElastiCache's word for the state of the group."}"#,
+    printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".status.clusterMode", "description": "Whether cluster mode is enabled or disabled."}"#,
     printcolumn(
         name = "Shards",
         type_ = "integer",
         json_path = ".status.shards",
         description = "How many node groups (shards) the group has."
     ),
-    printcolumn(
-        name = "Nodes",
-        type_ = "string",
-        json_path = ".status.nodesReady",
-        description = "How many cache nodes are available, of how many."
-    ),
-    printcolumn(
-        name = "Engine",
-        type_ = "string",
-        json_path = ".status.engine",
-        description = "The engine and its version."
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.reason",
-        description = "The reason of the condition that matters most."
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Nodes", "type": "string", "jsonPath": ".status.nodesReady", "description": "How many cache nodes are available, of how many."}"#,
+    printcolumn = r#"{"name": "Engine", "type": "string", "jsonPath": ".status.engine", "description": "The engine and its version."}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.reason", "description": "The reason of the condition that matters most."}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationGroupSpec {

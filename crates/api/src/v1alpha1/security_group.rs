@@ -20,8 +20,8 @@ use crate::v1alpha1::replication_group::Tag;
     namespaced,
     derive = "PartialEq",
     doc = "Who may reach cache nodes: the ingress of an AWS::EC2::SecurityGroup, as peers of a NetworkPolicy.",
-    printcolumn(name = "Description", type_ = "string", json_path = ".spec.groupDescription"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Description", "type": "string", "jsonPath": ".spec.groupDescription"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityGroupSpec {

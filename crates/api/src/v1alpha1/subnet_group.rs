@@ -21,9 +21,9 @@ use crate::v1alpha1::replication_group::Tag;
     namespaced,
     derive = "PartialEq",
     doc = "The zones in which cache nodes may run: the mirror of AWS::ElastiCache::SubnetGroup.",
-    printcolumn(name = "Zones", type_ = "string", json_path = ".spec.zones"),
-    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Zones", "type": "string", "jsonPath": ".spec.zones"}"#,
+    printcolumn = r#"{"name": "Description", "type": "string", "jsonPath": ".spec.description"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SubnetGroupSpec {
