@@ -1,0 +1,351 @@
+//! Stories that disturb machines, the operator or the apiserver, one after another: nobody else is told beside them.
+
+use crate::support::cluster;
+use crate::support::group::{clustered, spec, stored};
+use crate::support::story::zones;
+use crate::support::{Group, Keys, Kill, Sharing, Story, Writer, eventually, operator, seconds, tell};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kagami_api::names;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn p5_the_operator_is_killed_in_the_middle_of_a_formation_and_the_group_forms() -> Result<()> {
+    tell("kill-forming", Sharing::Alone, seconds(180), async |story| {
+        operator::well(story).await?;
+        let group = Group::apply(story, "forming", &clustered(3, 1)).await?;
+        // In the middle: from the first object to the first answers of engines, wherever the seed has it.
+        eventually("the formation has begun", seconds(30), async || {
+            ensure!(
+                !story.api::<StatefulSet>().list(&ListParams::default()).await?.items.is_empty(),
+                "nothing yet"
+            );
+            Ok(())
+        })
+        .await?;
+        tokio::time::sleep(Duration::from_millis(story.chance(3_500))).await;
+        let state = crate::support::group::brief(&group.status().await?);
+        operator::kill_all(story).await?;
+        story.say(format!("killed while the group was: {state}"));
+        group.settled(seconds(120)).await?;
+        let mut keys = Keys::of(&group, 1);
+        keys.fill(600).await?;
+        keys.all_there().await?;
+        operator::well(story).await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn p5_the_operator_is_killed_in_the_middle_of_a_failover_and_no_key_is_lost() -> Result<()> {
+    tell("kill-failover", Sharing::Alone, seconds(240), async |story| {
+        operator::well(story).await?;
+        let group = Group::apply(story, "failing", &clustered(1, 1)).await?;
+        group.settled(seconds(90)).await?;
+        let mut keys = Keys::of(&group, 1);
+        keys.fill(1_000).await?;
+        let old = group.primary_of("0001").await?;
+        group.signal(&old, crate::support::group::ENGINE_PROCESS, "KILL").await?;
+        operator::kill_all(story).await?;
+        let began = Instant::now();
+        group.settled(seconds(120)).await?;
+        story.say(format!("whole again after {:.1} s", began.elapsed().as_secs_f64()));
+        keys.all_there().await?;
+        group.no_event("DataLost").await?;
+        operator::well(story).await?;
+        keys.fill(100).await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn the_leader_is_deleted_and_the_other_replica_handles_the_next_failover() -> Result<()> {
+    tell("leader", Sharing::Alone, seconds(180), async |story| {
+        operator::well(story).await?;
+        let group = Group::apply(story, "led", &clustered(1, 1)).await?;
+        group.settled(seconds(60)).await?;
+        let mut keys = Keys::of(&group, 1);
+        keys.fill(500).await?;
+        let leader = operator::leader(story).await?.name_any();
+        let other =
+            operator::pods(story).await?.into_iter().map(|pod| pod.name_any()).find(|name| *name != leader);
+        let other = other.context("there is no second replica")?;
+        operator::delete(story, &leader).await?;
+        let began = Instant::now();
+        let next = eventually("another pod leads", seconds(30), async || {
+            let now = operator::leader(story).await?.name_any();
+            ensure!(now != leader, "it is still {now}");
+            Ok(now)
+        })
+        .await?;
+        story.say(format!("{next} leads after {} ms ({other} stood by)", began.elapsed().as_millis()));
+        ensure!(next == other, "{next} leads and not {other}, which stood by");
+        let old = group.primary_of("0001").await?;
+        Kill::Engine.strike(&group, &old).await?;
+        let new = eventually("the replica was promoted", seconds(45), async || {
+            let now = group.primary_of("0001").await?;
+            ensure!(now.name != old.name, "not yet");
+            Ok(now)
+        })
+        .await?;
+        story.say(format!("{} took over", new.name));
+        keys.all_there().await?;
+        operator::well(story).await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn p3_p6_a_frozen_operator_promotes_nobody_and_no_write_waits_for_it() -> Result<()> {
+    tell("frozen", Sharing::Alone, seconds(180), async |story| {
+        operator::well(story).await?;
+        let group = Group::apply(story, "quiet", &clustered(1, 1)).await?;
+        group.settled(seconds(60)).await?;
+        let before = group.terms().await?;
+        let writer = Writer::start(&group, "0001", false).await?;
+        let frozen = operator::freeze(story).await?;
+        // Longer than any lease and any beat, shorter than the kubelet's patience with the operator.
+        let kept =
+            crate::support::tools::throughout("the engines keep their roles", seconds(15), async || {
+                let mut primaries = 0;
+                for node in group.nodes().await? {
+                    primaries += usize::from(group.view(&node).await?.primary);
+                }
+                ensure!(primaries == 1, "{primaries} primaries");
+                Ok(())
+            })
+            .await;
+        operator::wake(&frozen).await?;
+        kept?;
+        operator::well(story).await?;
+        // A former leader that wakes must not act on what it last saw.
+        group.settled(seconds(30)).await?;
+        let written = writer.stop(&group, "0001").await?;
+        ensure!(written.errors == 0, "P6: {} writes failed", written.errors);
+        ensure!(written.longest_gap < seconds(1), "P6: no write for {} ms", written.longest_gap.as_millis());
+        ensure!(
+            group.terms().await? == before,
+            "P3: the terms were {before:?} and are {:?}",
+            group.terms().await?
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// Takes the machine back into service, whatever happened meanwhile.
+async fn drained(
+    story: &Story,
+    machine: &str,
+    selector: &str,
+    limit: Duration,
+) -> Result<crate::support::tools::Said> {
+    let seconds_text = format!("--timeout={}s", limit.as_secs());
+    let words = [
+        "drain",
+        machine,
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--pod-selector",
+        selector,
+        &seconds_text,
+    ];
+    story.kubectl(&words, None, limit + seconds(10)).await
+}
+
+async fn uncordoned(story: &Story, machine: &str) -> Result<()> {
+    story.kubectl(&["uncordon", machine], None, seconds(20)).await?.well("uncordon").map(drop)
+}
+
+async fn one_budget_for_each_pod(story: &Story) -> Result<()> {
+    let budgets = story.api::<PodDisruptionBudget>().list(&ListParams::default()).await?.items;
+    for pod in story.api::<Pod>().list(&ListParams::default()).await?.items {
+        if !pod.labels().contains_key(names::LABEL_CACHE_NODE) {
+            continue;
+        }
+        let matching = budgets
+            .iter()
+            .filter(|budget| {
+                let labels =
+                    budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()?.match_labels.clone());
+                labels.is_some_and(|labels| {
+                    labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+                })
+            })
+            .count();
+        ensure!(matching == 1, "{matching} budgets match {}", pod.name_any());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn p8_a_drain_hands_the_primary_over_and_loses_no_acknowledged_write() -> Result<()> {
+    tell("drain", Sharing::Alone, seconds(240), async |story| {
+        operator::well(story).await?;
+        let enabled = Group::apply(story, "drained", &clustered(3, 1)).await?;
+        let plain = Group::apply(story, "drained-plain", &spec(json!({ "numCacheClusters": 2 }))).await?;
+        for group in [&enabled, &plain] {
+            group.settled(seconds(90)).await?;
+            one_budget_for_each_pod(story).await?;
+            let mut keys = Keys::of(group, 1);
+            keys.fill(300).await?;
+            let primary = group.primary_of("0001").await?;
+            let writer = Writer::start(group, "0001", false).await?;
+            let selector = format!("{}={}", names::LABEL_REPLICATION_GROUP, group.name);
+            let began = Instant::now();
+            let said = drained(story, &primary.machine, &selector, seconds(60)).await;
+            let took = began.elapsed();
+            let new = eventually("another node is the primary", seconds(10), async || {
+                let now = group.primary_of("0001").await?;
+                ensure!(now.name != primary.name, "it is still {}", now.name);
+                Ok(now)
+            })
+            .await;
+            let back = uncordoned(story, &primary.machine).await;
+            let words = said?.well("kubectl drain")?;
+            ensure!(words.contains(&format!("pod/{} evicted", primary.pod)), "{words}");
+            back?;
+            story.say(format!(
+                "{}: drained in {:.1} s, {} took over from {}",
+                group.name,
+                took.as_secs_f64(),
+                new?.name,
+                primary.name
+            ));
+            group.settled(seconds(90)).await?;
+            let written = writer.stop(group, "0001").await?;
+            story.say(format!(
+                "{}: the longest gap between writes was {} ms",
+                group.name,
+                written.longest_gap.as_millis()
+            ));
+            keys.all_there().await?;
+            group.no_event("DataLost").await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn a_lone_volatile_node_refuses_its_eviction_and_one_with_a_volume_permits_it() -> Result<()> {
+    tell("lone-drain", Sharing::Alone, seconds(180), async |story| {
+        operator::well(story).await?;
+        let volatile = Group::apply(story, "volatile", &clustered(1, 0)).await?;
+        let stored = Group::apply(story, "stored", &stored(clustered(1, 0))).await?;
+        volatile.settled(seconds(60)).await?;
+        stored.settled(seconds(60)).await?;
+        one_budget_for_each_pod(story).await?;
+        let mut kept = Keys::of(&volatile, 0);
+        kept.fill(300).await?;
+        let node = volatile.primary_of("0001").await?;
+        let selector = format!("{}={}", names::LABEL_REPLICATION_GROUP, volatile.name);
+        let said = drained(story, &node.machine, &selector, seconds(8)).await;
+        uncordoned(story, &node.machine).await?;
+        let said = said?;
+        ensure!(!said.success, "the only copy was evicted: {}", said.out);
+        ensure!(said.err.contains("disruption budget"), "{}", said.err);
+        ensure!(volatile.node(&node.name).await? == node, "the pod was replaced");
+        kept.all_there().await?;
+
+        let mut keys = Keys::of(&stored, 0);
+        keys.fill(300).await?;
+        let node = stored.primary_of("0001").await?;
+        let selector = format!("{}={}", names::LABEL_REPLICATION_GROUP, stored.name);
+        let said = drained(story, &node.machine, &selector, seconds(60)).await;
+        uncordoned(story, &node.machine).await?;
+        said?.well("kubectl drain")?;
+        eventually("the pod was replaced", seconds(60), async || {
+            ensure!(stored.node(&node.name).await?.pod_uid != node.pod_uid, "not yet");
+            Ok(())
+        })
+        .await?;
+        stored.settled(seconds(90)).await?;
+        keys.all_there().await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn a_zone_without_machines_degrades_the_group_and_heals_when_a_machine_appears() -> Result<()> {
+    tell("no-zone", Sharing::Alone, seconds(300), async |story| {
+        operator::well(story).await?;
+        let zone = "ap-northeast-1b";
+        ensure!(!zones(story).await?.values().any(|present| present == zone), "{zone} has a machine already");
+        let shard = json!([{ "primaryAvailabilityZone": "ap-northeast-1a", "replicaAvailabilityZones": [zone] }]);
+        let given = json!({ "clusterMode": "enabled", "numNodeGroups": 1, "replicasPerNodeGroup": 1, "nodeGroupConfiguration": shard });
+        let group = Group::apply(story, "zoned", &spec(given)).await?;
+        let message = group.degraded("ZoneNotFound", seconds(60)).await?;
+        ensure!(message.contains(zone), "{message}");
+        group.event("ZoneNotFound", seconds(30)).await?;
+        let machine = "node-4";
+        let added = cluster::add_machine(machine, zone).await;
+        let healed = match added {
+            Ok(()) => group.settled(seconds(120)).await,
+            Err(error) => Err(error),
+        };
+        let placed = async {
+            let node = group.node("zoned-0001-002").await?;
+            ensure!(node.machine == machine, "{node:?}");
+            let mut keys = Keys::of(&group, 1);
+            keys.fill(100).await?;
+            keys.all_there().await
+        };
+        let placed = if healed.is_ok() { placed.await } else { Ok(()) };
+        // The group goes before its machine does.
+        if healed.is_ok() {
+            group.api().delete(&group.name, &Default::default()).await?;
+            eventually("no pod of the group is left", seconds(60), async || {
+                ensure!(group.nodes().await?.is_empty(), "there are some");
+                Ok(())
+            })
+            .await?;
+        }
+        if !healed.as_ref().is_err_and(|error| error.is::<cluster::CannotDo>()) {
+            cluster::remove_machine(machine).await?;
+        }
+        healed?;
+        placed
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn p3_the_apiserver_is_away_for_a_moment_and_nobody_is_promoted_and_no_write_is_lost() -> Result<()> {
+    tell("apiserver", Sharing::Alone, seconds(240), async |story| {
+        operator::well(story).await?;
+        let group = Group::apply(story, "served", &clustered(1, 1)).await?;
+        group.settled(seconds(60)).await?;
+        let before = group.terms().await?;
+        let writer = Writer::start(&group, "0001", false).await?;
+        let restarted = cluster::restart_apiserver().await;
+        let settled = group.settled(seconds(90)).await;
+        let written = writer.stop(&group, "0001").await;
+        restarted?;
+        settled?;
+        let written = written?;
+        ensure!(written.errors == 0, "{} writes failed: {}", written.errors, written.last_error);
+        ensure!(written.longest_gap < seconds(1), "no write for {} ms", written.longest_gap.as_millis());
+        operator::well(story).await?;
+        ensure!(
+            group.terms().await? == before,
+            "P3: the terms were {before:?} and are {:?}",
+            group.terms().await?
+        );
+        Ok(())
+    })
+    .await
+}

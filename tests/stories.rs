@@ -1,0 +1,25 @@
+//! The stories that users would tell, on a real Kubernetes with real engines: `make test-cluster`.
+//!
+//! They run side by side, each in a namespace of its own; those that disturb the whole cluster wait until they are alone.
+//! The long ones are in `long.rs`.
+
+#[expect(dead_code, reason = "the harness serves both sets of stories, and these leave the machines alone")]
+mod support;
+
+#[path = "families/bad_input.rs"]
+mod bad_input;
+#[path = "families/deletion.rs"]
+mod deletion;
+#[path = "families/kills.rs"]
+mod kills;
+#[path = "families/outage.rs"]
+mod outage;
+#[path = "families/rest.rs"]
+mod rest;
+#[path = "families/seed.rs"]
+mod seed;
+#[path = "families/shapes.rs"]
+mod shapes;
+// Sorted behind the others, so that these wait for nobody in the middle of a run.
+#[path = "families/alone.rs"]
+mod with_the_cluster_alone;

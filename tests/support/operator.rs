@@ -1,0 +1,115 @@
+//! The operator's own pods.
+
+use super::cluster;
+use super::story::Story;
+use super::tools::{eventually, seconds};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams};
+
+/// Where it is installed.
+pub(crate) fn namespace() -> String {
+    std::env::var("KAGAMI_NAMESPACE").unwrap_or_else(|_| "kagami-system".into())
+}
+
+const SELECTOR: &str = "app.kubernetes.io/name=kagami,app.kubernetes.io/component=operator";
+const CONTAINER: &str = "operator";
+
+/// Its pods that are not on their way out.
+pub(crate) async fn pods(story: &Story) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(story.client.clone(), &namespace());
+    let list = pods.list(&ListParams::default().labels(SELECTOR)).await?;
+    Ok(list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+}
+
+/// The pod that holds the lease.
+pub(crate) async fn leader(story: &Story) -> Result<Pod> {
+    let leases: Api<Lease> = Api::namespaced(story.client.clone(), &namespace());
+    let holders: Vec<String> = leases
+        .list(&ListParams::default())
+        .await?
+        .items
+        .into_iter()
+        .filter_map(|lease| lease.spec?.holder_identity)
+        .collect();
+    let all = pods(story).await?;
+    let found = all.iter().find(|pod| holders.iter().any(|holder| holder.starts_with(&pod.name_any())));
+    found
+        .cloned()
+        .with_context(|| format!("none of the operator's pods holds a lease; the holders are {holders:?}"))
+}
+
+/// Both replicas run and are ready, and one of them holds the lease.
+pub(crate) async fn well(story: &Story) -> Result<()> {
+    eventually("both operator replicas are ready and one leads", seconds(120), async || {
+        let all = pods(story).await?;
+        let ready = all
+            .iter()
+            .filter(|pod| {
+                let status = pod.status.as_ref();
+                status.and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
+                    conditions
+                        .iter()
+                        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+                })
+            })
+            .count();
+        ensure!(ready >= 2, "{ready} ready");
+        leader(story).await.map(drop)
+    })
+    .await
+}
+
+/// Every operator process dies at once, and so do their pods, so that no back-off stands between death and return.
+pub(crate) async fn kill_all(story: &Story) -> Result<()> {
+    let api: Api<Pod> = Api::namespaced(story.client.clone(), &namespace());
+    let all = pods(story).await?;
+    let names: Vec<String> = all.iter().map(ResourceExt::name_any).collect();
+    let home = namespace();
+    let kills = names.iter().map(|name| cluster::kill_process(&home, name, CONTAINER, "pid1", "KILL"));
+    for outcome in futures::future::join_all(kills).await {
+        outcome?;
+    }
+    for name in &names {
+        let now = DeleteParams::default().grace_period(0);
+        let _gone_already = api.delete(name, &now).await;
+    }
+    story.say(format!("killed {}", names.join(" and ")));
+    Ok(())
+}
+
+/// Deletes one pod as an administrator does.
+pub(crate) async fn delete(story: &Story, name: &str) -> Result<()> {
+    let api: Api<Pod> = Api::namespaced(story.client.clone(), &namespace());
+    api.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// Freezes every operator process.
+pub(crate) async fn freeze(story: &Story) -> Result<Vec<String>> {
+    let names: Vec<String> = pods(story).await?.iter().map(ResourceExt::name_any).collect();
+    let home = namespace();
+    for outcome in futures::future::join_all(
+        names.iter().map(|name| cluster::pause_process(&home, name, CONTAINER, "pid1")),
+    )
+    .await
+    {
+        outcome?;
+    }
+    Ok(names)
+}
+
+/// And wakes them.
+pub(crate) async fn wake(names: &[String]) -> Result<()> {
+    let home = namespace();
+    for outcome in futures::future::join_all(
+        names.iter().map(|name| cluster::resume_process(&home, name, CONTAINER, "pid1")),
+    )
+    .await
+    {
+        outcome?;
+    }
+    Ok(())
+}
