@@ -140,7 +140,8 @@ pub(crate) struct Node {
     pub(crate) orders: tokio::sync::Mutex<()>,
     /// One look at the engine at a time, so that an older answer never follows a newer one.
     pub(crate) looking: tokio::sync::Mutex<()>,
-    storing: tokio::sync::Mutex<()>,
+    /// One writer of the note at a time.
+    pub(crate) storing: tokio::sync::Mutex<()>,
     pub(crate) reaper: Reaper,
     pub(crate) version: OnceCell<(std::path::PathBuf, Arc<Version>)>,
     /// The highest operator generation: connections of a lower one end.

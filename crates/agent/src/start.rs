@@ -178,6 +178,8 @@ async fn prepare_data(node: &Node, start: &Start, cluster: bool) -> Result<Strin
     // A cluster's engine that loads keys claims their slots and would serve them until it hears of a better owner.
     let aside = start.data == StartData::PutAside || (cluster && replica);
     let data_dir = node.settings.data_dir.clone();
+    // Nobody else writes the note meanwhile.
+    let _in_turn = node.storing.lock().await;
     let (label, old, new) = {
         let state = node.state();
         let old = state.note.clone();
@@ -270,6 +272,7 @@ async fn await_end(
 /// Brings back what was put aside, if that is better than what is there.
 pub(crate) async fn restore(node: &Node, note: Option<Record>) {
     let data_dir = node.settings.data_dir.clone();
+    let _in_turn = node.storing.lock().await;
     match tokio::task::spawn_blocking(move || volume::restore(&data_dir, note.as_ref())).await {
         Ok(Ok(Some(note))) => {
             tracing::warn!(

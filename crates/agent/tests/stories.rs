@@ -1,5 +1,7 @@
 //! What an operator may rely on, tried with the real agent in front of a real engine.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use kagami_protocol::*;
@@ -365,6 +367,7 @@ async fn the_note_survives_and_says_how_far_the_volume_is() {
         .until("no replica", |report| report.engine.as_ref().is_some_and(|e| e.replicas.is_empty()))
         .await;
     node.signal(Signal::TERM);
+    assert_eq!(operator.goodbye().await, "terminating");
     node.process.wait().unwrap();
     let last = operator.report().await;
     let record = last.record.unwrap();
