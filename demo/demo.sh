@@ -40,8 +40,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/kagami-demo.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 title "The template ($TEMPLATE) becomes manifests"
-show "kagami convert $TEMPLATE --region $REGION"
-"$kagami" convert "$TEMPLATE" --region "$REGION" >"$work/manifests.yaml" 2> >(sed 's/^/        /' >&2)
+show "kagami convert $TEMPLATE --region $REGION --namespace $NS"
+"$kagami" convert "$TEMPLATE" --region "$REGION" --namespace "$NS" >"$work/manifests.yaml" 2> >(sed 's/^/        /' >&2)
 GROUP=$(awk '/^kind: ReplicationGroup$/ {found = 1} found && /^  name: / {print $2; exit}' "$work/manifests.yaml")
 [ -n "$GROUP" ] || die 'the manifests hold no ReplicationGroup'
 awk '/^kind: / {kind = $2} /^  name: / && kind {print "        " kind " " $2; kind = ""}' "$work/manifests.yaml"
@@ -71,7 +71,10 @@ replica=$(k -n "$NS" get rg "$GROUP" -o jsonpath='{.status.nodeGroups[0].nodeGro
 good "available; primary $primary, replica $replica"
 
 # What the group's security group lets in; the clients below carry it.
-labels=$(k -n "$NS" get securitygroups -o json | jq -r '[.items[].spec.ingress[]?.from.podSelector.matchLabels // {} | to_entries[] | "    \(.key): \(.value | tojson)"] | unique | .[]')
+labels=$(k -n "$NS" get securitygroups -o json | jq -r '
+  [.items[].spec.ingress[]?.from.podSelector // {}
+    | (.matchLabels // {} | to_entries[]), (.matchExpressions[]? | {key, value: (.values[0]? // "yes")})
+    | "    \(.key): \(.value | tojson)"] | unique | .[]')
 
 title 'Two client pods start: one with redis-cli, one with a Python program'
 k -n "$NS" create configmap demo-client --from-file=demo/client.py --dry-run=client -o yaml | k -n "$NS" apply -f - >/dev/null
