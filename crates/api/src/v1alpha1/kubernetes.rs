@@ -19,7 +19,7 @@ pub struct KubernetesOptions {
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,
 
-    /// When the image is pulled. Default: what Kubernetes does for the image's tag.
+    /// When the image is pulled. Default: the operator's setting, else what Kubernetes does for the image's tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ImagePullPolicy")]
     pub image_pull_policy: Option<ImagePullPolicy>,

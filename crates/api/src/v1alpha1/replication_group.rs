@@ -332,7 +332,8 @@ pub struct Tag {
 #[serde(rename_all = "camelCase")]
 pub struct UpdatePolicy {
     /// Whether a change of the number or the shape of the shards is carried out online. false refuses such a change: here a
-    /// group is never replaced, because its data would be lost. Default: true.
+    /// group is never replaced, because its data would be lost. This version carries out no such change either way, and says
+    /// so with the reason UnsupportedModification. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_online_resharding: Option<bool>,
 }
