@@ -90,7 +90,7 @@ pub(crate) fn references(group: &ReplicationGroup, stores: &Stores) -> Reference
         parameter_group: group.spec.cache_parameter_group_name.as_ref().and_then(|name| {
             stores
                 .parameter_groups
-                .get(&ObjectRef::new(name).within(&namespace))
+                .get(&ObjectRef::new(&name.to_lowercase()).within(&namespace))
                 .map(|found| (*found).clone())
         }),
         subnet_group: group.spec.cache_subnet_group_name.as_ref().and_then(|name| {

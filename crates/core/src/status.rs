@@ -168,8 +168,8 @@ fn severity(reason: Reason) -> usize {
         Reason::RecoveringNode,
         Reason::AwaitingSync,
         Reason::FormingCluster,
-        Reason::WaitingForAgent,
         Reason::WaitingForPods,
+        Reason::WaitingForAgent,
         Reason::UnsupportedModification,
     ];
     ORDER.iter().position(|each| *each == reason).unwrap_or(ORDER.len())

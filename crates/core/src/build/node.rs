@@ -203,9 +203,9 @@ fn pod_spec(
     let field =
         |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let value = |name: &str, value: &str| json!({ "name": name, "value": value });
-    let mut init = json!({ "name": "agent", "image": inputs.agent_image, "command": ["/kagami-agent", "install", "/kagami/bin/kagami-agent"],
+    let mut init = json!({ "name": "agent", "image": inputs.agent_image, "command": ["/kagami-agent", "install", "/install/kagami-agent"],
         "resources": { "requests": { "memory": "16Mi", "cpu": "10m" }, "limits": { "memory": "64Mi" } },
-        "securityContext": unprivileged, "volumeMounts": [{ "name": "bin", "mountPath": "/kagami/bin" }] });
+        "securityContext": unprivileged, "volumeMounts": [{ "name": "bin", "mountPath": "/install" }] });
     let mut engine = json!({
         "name": "engine", "image": inputs.image, "command": ["/kagami/bin/kagami-agent", "run"],
         "workingDir": "/data",

@@ -4,7 +4,7 @@ use super::children::ensure;
 use super::{Act, Plan, Primary, Step, key};
 use crate::build::{self, Reachable};
 use crate::desired::{ClusterMode, Desired};
-use crate::observed::{Agent, Kind, Observed};
+use crate::observed::{Agent, Kind, Observed, is_primary};
 use kagami_api::{names, reason::Reason};
 use kagami_protocol::Role;
 
@@ -116,7 +116,9 @@ fn reachable(observed: &Observed, node: &str) -> Option<Reachable> {
 }
 
 fn label(node: &str, observed: &Observed, plan: &mut Plan) {
-    let Some(role) = observed.engine(node).and_then(|engine| engine.role) else { return };
+    // A node that joins is a primary without slots for a moment; that is nobody's primary.
+    let Some(engine) = observed.engine(node) else { return };
+    let Some(role) = engine.role.filter(|role| *role == Role::Replica || is_primary(engine)) else { return };
     let Some(pod) = observed.nodes.get(node).and_then(|seen| seen.pod.as_ref()) else { return };
     let role = match role {
         Role::Primary => "primary",
