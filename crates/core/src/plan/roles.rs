@@ -21,6 +21,9 @@ use std::cmp::Reverse;
 /// Long enough for a machine to come back from a restart of its kubelet or its network, short enough for the pager.
 const UNREACHABLE_COPY_WAIT_MS: u64 = 60_000;
 
+/// How long a fresh operator process gives the agents to be heard, before it calls one of them unknown.
+const FIRST_DIAL_MS: u64 = 3_000;
+
 /// Plans the shard's primary, and says who it is if that is settled.
 pub(super) fn rule(
     group: &Desired,
@@ -286,7 +289,7 @@ impl View<'_> {
                 to_id: id,
                 cluster: self.group.cluster_mode == ClusterMode::Enabled,
             }),
-            reason: Reason::HandingOver,
+            reason: Reason::FailoverComplete,
             event: format!("Failover from primary node {from} to replica node {} completed", lease.holder),
             warning: false,
         });
@@ -412,7 +415,7 @@ impl View<'_> {
             term: lease.term,
             role: Some(Role::Replica),
             command: Command::Promote { min_offset: None, wait_ms: 0 },
-            reason: Reason::Promoting,
+            reason: Reason::FailoverComplete,
         });
         let from = lease.previous.as_ref().map_or("an unknown node", |(node, _)| node.as_str());
         plan.tell(
@@ -455,6 +458,12 @@ impl View<'_> {
     /// P3: silence promotes only where Kubernetes and every replica have lost the primary too, and after the fence.
     fn silence(&self, lease: &ShardLease, plan: &mut Plan) -> Option<Primary> {
         let holder = &lease.holder;
+        let unheard = matches!(self.observed.nodes.get(holder).map(|seen| &seen.agent), Some(Agent::Unheard));
+        if unheard && self.observed.watching_ms < FIRST_DIAL_MS {
+            plan.wait(Reason::WaitingForAgent, holder, "this operator process has just begun to listen");
+            plan.again(100);
+            return None;
+        }
         if !self.observed.kubernetes_lost(holder, &lease.boot) {
             plan.wait(
                 Reason::NodeUnknown,
