@@ -12,11 +12,13 @@ use tracing::{info, warn};
 /// The name of the lease.
 const NAME: &str = "kagami-operator";
 /// How long a renewal lasts. A standby acts this long after the leader's death at the latest.
-const DURATION: Duration = Duration::from_secs(5);
+const DURATION: Duration = Duration::from_secs(6);
 /// How often the leader renews, and a standby looks.
 const RENEW: Duration = Duration::from_secs(1);
+/// How long one renewal may take: an apiserver that is starved answers late, and late is not lost.
+const RENEW_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// A leader that could not renew for this long ends itself, before anybody else may take over.
-const GIVE_UP: Duration = Duration::from_secs(4);
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// A lease that is held.
 pub(crate) struct Held {
@@ -80,7 +82,7 @@ impl Held {
         loop {
             tokio::time::sleep(RENEW).await;
             let asked = Instant::now();
-            match tokio::time::timeout(RENEW, self.renew()).await {
+            match tokio::time::timeout(RENEW_TIMEOUT, self.renew()).await {
                 Ok(Ok(true)) => self.renewed = asked,
                 Ok(Ok(false)) => return anyhow::anyhow!("the leader lease was lost to another process"),
                 Ok(Err(error)) => warn!(%error, "the leader lease could not be renewed"),

@@ -131,7 +131,9 @@ impl Node {
     pub(crate) fn run(name: &str, setup: Setup) -> Self {
         let (secrets, run) = (dir(), dir());
         setup.authority.write(secrets.path());
-        let (agent_port, health_port, engine_port, bus_port) = (port(), port(), port(), port());
+        let (agent_port, health_port, engine_port) = (port(), port(), port());
+        // The only one that engines before 7.0 can have.
+        let bus_port = engine_port + 10_000;
         let process = Program::new(env!("CARGO_BIN_EXE_kagami-agent"))
             .arg("run")
             .env("KAGAMI_GROUP", "dva")
