@@ -86,6 +86,9 @@ pub(crate) struct Settings {
     /// Whether the guard may ask the apiserver for the shard's Lease.
     #[arg(long, env = "KAGAMI_API", default_value = "in-cluster")]
     pub(crate) api: Api,
+    /// The service account that asks: `token`, `ca.crt`.
+    #[arg(long, env = "KAGAMI_ACCOUNT_DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    pub(crate) account_dir: PathBuf,
     /// How long a SIGTERM waits for the primary role to be handed over, in milliseconds.
     #[arg(long, env = "KAGAMI_HANDOVER_MS", default_value_t = 10_000)]
     pub(crate) handover_ms: u64,

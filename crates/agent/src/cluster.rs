@@ -112,14 +112,12 @@ pub(crate) async fn follow(
     let until = tokio::time::Instant::now() + within.0;
     loop {
         let nodes = nodes(client).await?;
-        let known = nodes.iter().find(|node| {
-            !node.handshake
-                && !node.myself
-                && match primary_id {
-                    Some(id) => node.id == id,
-                    None => is_at(node, primary),
-                }
-        });
+        let known =
+            nodes.iter().filter(|node| !node.handshake && !node.myself).find(|node| match primary_id {
+                Some(id) => node.id == id,
+                // One that failed may be an earlier identity at the same address.
+                None => is_at(node, primary) && node.primary && node.connected && !node.fail,
+            });
         let error = match known {
             Some(known) => {
                 let follows = nodes.iter().any(|node| {

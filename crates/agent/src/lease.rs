@@ -12,14 +12,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsConnector;
 
-const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const ASK_WITHIN: Duration = Duration::from_millis(1_000);
 const TICK: Duration = Duration::from_millis(50);
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -112,7 +110,7 @@ async fn get(settings: &Settings) -> Result<Lease, LeaseError> {
     let port: u16 = variable("KUBERNETES_SERVICE_PORT")?
         .parse()
         .map_err(|_| LeaseError::Outside("KUBERNETES_SERVICE_PORT is not a port".into()))?;
-    let account = Path::new(ACCOUNT);
+    let account = settings.account_dir.as_path();
     let token = std::fs::read_to_string(account.join("token"))?;
     let outside = |error: rustls::pki_types::pem::Error| LeaseError::Outside(error.to_string());
     let mut roots = RootCertStore::empty();

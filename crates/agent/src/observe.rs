@@ -159,7 +159,6 @@ fn missed(node: &Node, boot: &Boot, error: &EngineError) {
 
 fn take_in(node: &Node, boot: &Boot, seen: Seen) {
     let now = node.now_ms();
-    let persistent = node.settings.persistent;
     let data_dir = &node.settings.data_dir;
     let mut role_changed = false;
     node.change(|state| {
@@ -219,9 +218,6 @@ fn take_in(node: &Node, boot: &Boot, seen: Seen) {
         }
         if role_changed || change != Change::None {
             node.write_down.notify_one();
-        }
-        if !persistent {
-            return;
         }
         state.has_data = state.has_data || volume::has_data(data_dir);
     });

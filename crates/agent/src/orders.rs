@@ -13,12 +13,17 @@ pub(crate) enum Admitted {
 }
 
 /// The first half: who and when. What is refused here changes nothing.
-pub(crate) fn admit(state: &State, node: &str, order: &Order) -> Result<Admitted, Refused> {
+pub(crate) fn admit(state: &State, node: &str, generation: u64, order: &Order) -> Result<Admitted, Refused> {
     if order.node != node {
         return Err(Refused::WrongNode { node: node.into() });
     }
     if order.boot != state.boot {
         return Err(Refused::WrongBoot { boot: state.boot.clone() });
+    }
+    if generation < state.operator_generation {
+        // It waited while a new leader said hello; its connection ends, too.
+        let message = format!("an operator of generation {} has spoken", state.operator_generation);
+        return Err(Refused::Failed { message });
     }
     if order.term < state.term {
         return Err(Refused::OldTerm { term: state.term });
@@ -102,14 +107,15 @@ mod tests {
     #[test]
     fn node_boot_and_term_are_checked_in_that_order() {
         with(
-            |_| {},
+            |state| state.operator_generation = 3,
             |state| {
                 let right = order(Command::KeepTerm);
-                let of = |order: &Order| admit(state, "dva-0001-001", order);
+                let of = |order: &Order| admit(state, "dva-0001-001", 3, order);
                 assert_eq!(of(&right), Ok(Admitted::SameTerm));
                 assert_eq!(of(&Order { term: 6, ..right.clone() }), Ok(Admitted::NewTerm));
                 let wrong = Order { term: 4, ..right };
                 assert_eq!(of(&wrong), Err(Refused::OldTerm { term: 5 }));
+                assert!(matches!(admit(state, "dva-0001-001", 2, &wrong), Err(Refused::Failed { .. })));
                 let wrong = Order { boot: "pod/agent/2".parse().unwrap(), ..wrong };
                 assert_eq!(of(&wrong), Err(Refused::WrongBoot { boot: boot() }));
                 let wrong = Order { node: "other".into(), ..wrong };

@@ -34,9 +34,9 @@ fn failed(error: EngineError) -> Refused {
 }
 
 /// Carries out one order, after those that came before it.
-pub(crate) async fn perform(node: &Arc<Node>, order: Order) -> Result<Done, Refused> {
+pub(crate) async fn perform(node: &Arc<Node>, generation: u64, order: Order) -> Result<Done, Refused> {
     let _in_turn = node.orders.lock().await;
-    let admitted = orders::admit(&node.state(), &node.settings.node, &order)?;
+    let admitted = orders::admit(&node.state(), &node.settings.node, generation, &order)?;
     if admitted == Admitted::NewTerm {
         raise_term(node, order.term).await?;
     }
@@ -46,7 +46,7 @@ pub(crate) async fn perform(node: &Arc<Node>, order: Order) -> Result<Done, Refu
     {
         let state = node.state();
         // The engine may have ended while it was looked at.
-        orders::admit(&state, &node.settings.node, &order)?;
+        orders::admit(&state, &node.settings.node, generation, &order)?;
         orders::expects(&state, &order)?;
     }
     tracing::info!(order = order.id, term = order.term, command = ?order.command, "an order");

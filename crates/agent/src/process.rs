@@ -2,7 +2,6 @@
 //! agent reaps whatever else ends, too.
 
 use rustix::process::{Pid, Signal, WaitOptions};
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -15,6 +14,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
 /// What keeps an engine from being started.
 #[derive(Debug, thiserror::Error)]
@@ -146,8 +147,11 @@ pub(crate) fn become_engine(parent: i32, program: &Path, arguments: &[std::ffi::
     if rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get()) != parent {
         return io::Error::other("the agent is gone");
     }
-    // When memory runs out the engine is the one to go, not the agent that can tell what happened.
-    let _ = fs::write("/proc/self/oom_score_adj", "999");
+    // When the container's memory runs out, the engine is the one to go, not the agent that can tell what happened. No
+    // more than a step: the kubelet has weighed this pod against the others of the machine.
+    if let Some(score) = fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok()) {
+        let _ = fs::write(OOM_SCORE, (score + 1).min(1000).to_string());
+    }
     Command::new(program).args(arguments).exec()
 }
 
@@ -158,17 +162,20 @@ pub(crate) struct LastWords(Arc<Mutex<Words>>);
 #[derive(Debug, Default)]
 struct Words {
     last: String,
-    warning: VecDeque<String>,
+    warning: String,
+    /// A configuration that it refuses is told in several lines, of which the last says least.
+    refused: Vec<String>,
 }
 
 impl LastWords {
     fn add(&self, line: &str) {
         let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if line.split_ascii_whitespace().any(|word| word == "#") {
-            words.warning.push_back(line.to_owned());
-            if words.warning.len() > 3 {
-                words.warning.pop_front();
-            }
+            line.clone_into(&mut words.warning);
+        }
+        if line.contains("FATAL CONFIG FILE ERROR") || (!words.refused.is_empty() && words.refused.len() < 4)
+        {
+            words.refused.push(line.to_owned());
         }
         line.clone_into(&mut words.last);
     }
@@ -176,7 +183,11 @@ impl LastWords {
     /// The last line at warning level, or the last line at all.
     pub(crate) fn get(&self) -> String {
         let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        words.warning.back().unwrap_or(&words.last).clone()
+        match (words.refused.as_slice(), words.warning.as_str()) {
+            ([], "") => words.last.clone(),
+            ([], warning) => warning.to_owned(),
+            (refused, _) => refused.join(" "),
+        }
     }
 }
 
@@ -244,6 +255,20 @@ mod tests {
         words.add("1:M 01 Jan 2026 00:00:00.000 # Out Of Memory allocating 8 bytes!");
         words.add("1:M 01 Jan 2026 00:00:00.000 * bye");
         assert!(words.get().contains("Out Of Memory"));
+    }
+
+    #[test]
+    fn a_refused_configuration_is_told_with_the_line() {
+        let words = LastWords::default();
+        for line in [
+            "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***",
+            "Reading the configuration file, at line 2",
+            ">>> 'no-such-thing 1'",
+            "Bad directive or wrong number of arguments",
+        ] {
+            words.add(line);
+        }
+        assert!(words.get().contains("'no-such-thing 1' Bad directive"));
     }
 
     #[test]

@@ -205,8 +205,8 @@ async fn talk(
     let mut reports = node.reports();
     let mut generation = node.generation.subscribe();
     let mut closing = node.closing.subscribe();
-    let (answers, mut answered) = mpsc::channel::<FromAgent>(ORDERS_MAX);
-    let orders = orders(node.clone(), answers.clone());
+    let (answers, mut answered) = mpsc::channel::<FromAgent>(2 * ORDERS_MAX);
+    let orders = orders(node.clone(), operator.generation, answers.clone());
     let mut beat = interval(Duration::from_millis(BEAT_MS));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beat.reset();
@@ -223,7 +223,7 @@ async fn talk(
                 if highest > operator.generation {
                     return Err(superseded(highest));
                 }
-                frame(node, &line?, accepted_ms, &orders, &answers).await?;
+                frame(node, &line?, accepted_ms, &orders, &answers)?;
             }
             Some(answer) = answered.recv() => {
                 // The report that the order led to is older news than its answer.
@@ -276,7 +276,7 @@ async fn seen<T: Clone>(
 
 /// Carries out the orders of one connection one after the other. An order that was begun is finished even if the
 /// connection ends; those that wait are dropped with it.
-fn orders(node: Arc<Node>, answers: mpsc::Sender<FromAgent>) -> mpsc::Sender<Order> {
+fn orders(node: Arc<Node>, generation: u64, answers: mpsc::Sender<FromAgent>) -> mpsc::Sender<Order> {
     let (orders, mut ordered) = mpsc::channel::<Order>(ORDERS_MAX);
     tokio::spawn(async move {
         while let Some(order) = ordered.recv().await {
@@ -284,7 +284,7 @@ fn orders(node: Arc<Node>, answers: mpsc::Sender<FromAgent>) -> mpsc::Sender<Ord
                 return;
             }
             let id = order.id;
-            let outcome = perform::perform(&node, order).await;
+            let outcome = perform::perform(&node, generation, order).await;
             if answers.send(FromAgent::Answer { id, outcome }).await.is_err() {
                 return;
             }
@@ -293,7 +293,7 @@ fn orders(node: Arc<Node>, answers: mpsc::Sender<FromAgent>) -> mpsc::Sender<Ord
     orders
 }
 
-async fn frame(
+fn frame(
     node: &Arc<Node>,
     line: &str,
     accepted_ms: u64,
@@ -308,7 +308,7 @@ async fn frame(
             if orders.try_send(*order).is_err() {
                 let refused =
                     Refused::Failed { message: format!("more than {ORDERS_MAX} orders are waiting") };
-                let _ = answers.send(FromAgent::Answer { id, outcome: Err(refused) }).await;
+                let _ = answers.try_send(FromAgent::Answer { id, outcome: Err(refused) });
             }
         }
         Err(error) => {
@@ -321,7 +321,7 @@ async fn frame(
             let what = value.pointer("/command/do").and_then(serde_json::Value::as_str);
             let refused =
                 Refused::Unsupported { what: what.map_or_else(|| error.to_string(), str::to_owned) };
-            let _ = answers.send(FromAgent::Answer { id, outcome: Err(refused) }).await;
+            let _ = answers.try_send(FromAgent::Answer { id, outcome: Err(refused) });
         }
     }
     Ok(())

@@ -261,6 +261,7 @@ async fn await_end(
         state.last_exit = Some(exit);
         state.guard_on = false;
         state.fenced = false;
+        state.trouble.clear();
         state.has_data = volume::has_data(&node.settings.data_dir);
     });
     let _ = std::fs::remove_file(node.settings.socket());

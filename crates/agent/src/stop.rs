@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
+const LAST_ORDER_WITHIN: Duration = Duration::from_secs(2);
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 const GOODBYE_WITHIN: Duration = Duration::from_millis(150);
 
@@ -71,8 +72,8 @@ async fn hand_over(node: &Node) {
 }
 
 async fn shut_down(node: &Node) {
-    // No order is carried out any more.
-    let _last = node.orders.lock().await;
+    // No order is carried out any more; one that hangs is not waited for.
+    let _last = tokio::time::timeout(LAST_ORDER_WITHIN, node.orders.lock()).await;
     let Some((boot, client, append_only, pausable)) = ({
         let state = node.state();
         state.life.as_ref().map(|life| {

@@ -294,6 +294,58 @@ async fn an_online_replica_is_a_witness_too() {
 }
 
 #[tokio::test]
+async fn the_shards_lease_is_a_witness_and_a_higher_term_in_it_is_a_no() {
+    let setup = Setup::default();
+    let (lease, known) = tokio::sync::watch::channel((1, "dva-0001-001".to_owned()));
+    let port = apiserver(&setup.authority, known).await;
+    let node = Node::run("dva-0001-001", Setup { apiserver: Some(port), ..setup });
+    let operator = Operator::of(&node).await;
+    operator.start(Start { guard: true, ..node.start(primary(), false) }).await;
+    tokio::time::sleep(Duration::from_millis(2 * FENCE_SILENCE_MS)).await;
+    assert!(!operator.report().await.fenced, "the lease says that it is the primary");
+    lease.send((2, "dva-0001-002".to_owned())).unwrap();
+    let told = Instant::now();
+    operator.until("fenced", |report| report.fenced).await;
+    assert!(told.elapsed() < Duration::from_millis(1200), "{:?}", told.elapsed());
+    let operator = Operator::of(&node).await;
+    operator.report().await;
+    operator.send(&ToAgent::Confirm { term: 1, guard: true });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(operator.report().await.fenced, "an operator that does not know of the higher term");
+    operator.send(&ToAgent::Confirm { term: 2, guard: true });
+    operator.until("writes again", |report| !report.fenced && report.term == 2).await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_the_engine_refuses_is_said_in_its_words() {
+    let node = Node::run("dva-0001-001", Setup::default());
+    let operator = Operator::of(&node).await;
+    let mut start = node.start(primary(), false);
+    start.directives.push(("no-such-directive".into(), "1".into()));
+    let Err(Refused::Failed { message }) = operator.order(None, Command::Start(start)).await else {
+        panic!()
+    };
+    assert!(message.contains("no-such-directive"), "{message}");
+    let report = operator.until("parked again", |report| parked(report) && !report.trouble.is_empty()).await;
+    assert!(report.trouble.contains("no-such-directive") && report.exits == 1);
+    operator.start(node.start(primary(), false)).await;
+    operator.until("a primary", |report| running(Role::Primary)(report) && report.trouble.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_was_elected_becomes_a_source_by_itself() {
+    let (_a, _to_a, b, _to_b) = pair(100).await;
+    // As an election does: without the agent.
+    let mut client = b.client().await.unwrap();
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").query_async::<()>(&mut client).await.unwrap();
+    let c = Node::run("dva-0001-003", Setup::default());
+    let to_c = Operator::of(&c).await;
+    to_c.start(c.start(replica_of(&b), false)).await;
+    to_c.in_sync().await;
+    assert_eq!(count(&mut c.client().await.unwrap()).await, 100);
+}
+
+#[tokio::test]
 async fn a_terminated_primary_waits_for_the_handover() {
     let (mut a, to_a, b, to_b) = pair(100).await;
     a.signal(Signal::TERM);

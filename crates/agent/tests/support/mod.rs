@@ -65,7 +65,8 @@ impl Authority {
         let ca = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
         let leaf = |name: &str, purpose| {
-            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let names = vec![name.to_owned(), "127.0.0.1".to_owned()];
+            let mut params = CertificateParams::new(names).unwrap();
             params.extended_key_usages = vec![purpose];
             let key = KeyPair::generate().unwrap();
             (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
@@ -82,11 +83,53 @@ impl Authority {
             ("tls.key", &self.agent.1),
             ("agent-password", "agent-secret\n"),
             ("replication-password", "replication-secret"),
+            ("token", "the-token\n"),
         ];
         for (name, text) in files {
             std::fs::write(dir.join(name), text).unwrap();
         }
     }
+}
+
+/// An apiserver that knows one Lease: its term and its holder.
+pub(crate) async fn apiserver(authority: &Authority, lease: watch::Receiver<(u64, String)>) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(authority.agent.0.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(authority.agent.1.as_bytes()).unwrap(),
+            )
+            .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..length]).to_ascii_lowercase();
+            let path = "get /apis/coordination.k8s.io/v1/namespaces/default/leases/dva-0001 ";
+            assert!(
+                request.starts_with(path) && request.contains("authorization: bearer the-token\r\n"),
+                "{request}"
+            );
+            let (term, holder) = lease.borrow().clone();
+            let body = format!(r#"{{"spec":{{"holderIdentity":"{holder}","leaseTransitions":{term}}}}}"#);
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+            );
+            let _ = stream.write_all((head + &body).as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    port
 }
 
 /// One node: an agent's process and its directories.
@@ -114,6 +157,8 @@ pub(crate) struct Setup {
     pub(crate) data: Arc<Dir>,
     pub(crate) persistent: bool,
     pub(crate) handover_ms: u64,
+    /// The port of an apiserver, if there is one.
+    pub(crate) apiserver: Option<u16>,
 }
 
 impl Default for Setup {
@@ -123,6 +168,7 @@ impl Default for Setup {
             data: Arc::new(dir()),
             persistent: false,
             handover_ms: 10_000,
+            apiserver: None,
         }
     }
 }
@@ -140,7 +186,12 @@ impl Node {
             .env("KAGAMI_NODE", name)
             .env("POD_UID", format!("uid-of-{name}"))
             .env("POD_IP", "127.0.0.1")
-            .env("KAGAMI_API", "disabled")
+            .env("KAGAMI_API", if setup.apiserver.is_some() { "in-cluster" } else { "disabled" })
+            .env("KAGAMI_NAMESPACE", "default")
+            .env("KAGAMI_SHARD_LEASE", "dva-0001")
+            .env("KAGAMI_ACCOUNT_DIR", secrets.path())
+            .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+            .env("KUBERNETES_SERVICE_PORT", setup.apiserver.unwrap_or(1).to_string())
             .env("KAGAMI_DATA_DIR", setup.data.path())
             .env("KAGAMI_PERSISTENT", setup.persistent.to_string())
             .env("KAGAMI_SECRETS_DIR", secrets.path())
