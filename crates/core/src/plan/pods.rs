@@ -6,6 +6,8 @@ use kagami_api::reason::Reason;
 
 /// A node whose engine ended this often within [`CRASH_WINDOW_MS`] is said to loop.
 const CRASHES: u32 = 3;
+/// How long a volume may take to be bound before the scheduler's words are taken for trouble.
+const BINDING_MS: i64 = 15_000;
 const CRASH_WINDOW_MS: i64 = 10 * 60 * 1000;
 
 pub(super) fn rule(frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
@@ -46,6 +48,8 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
 fn absent(node: &str, agent: &Agent, pod: &PodView, frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
     let zone =
         frozen.inputs.get(node).filter(|inputs| inputs.zone_required).and_then(|inputs| inputs.zone.as_ref());
+    // A volume that waits for its first consumer makes a pod unschedulable for the seconds until it is bound.
+    let binding = frozen.desired.storage.is_some() && observed.now_ms - pod.created_ms < BINDING_MS;
     if let Some(words) = &pod.unschedulable {
         match zone {
             Some(zone) if !observed.machines.values().any(|machine| machine.zone.as_ref() == Some(zone)) => plan.wait(
@@ -53,6 +57,10 @@ fn absent(node: &str, agent: &Agent, pod: &PodView, frozen: &Frozen, observed: &
                 node,
                 format!("no machine is in zone {zone}; it is placed as soon as there is one (label topology.kubernetes.io/zone={zone})"),
             ),
+            _ if binding => {
+                plan.wait(Reason::WaitingForPods, node, words.clone());
+                plan.again(5_000);
+            }
             _ => plan.wait(Reason::InsufficientCacheClusterCapacity, node, words.clone()),
         }
     } else if let Some(words) = &pod.image_trouble {
