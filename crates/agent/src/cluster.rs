@@ -74,9 +74,14 @@ pub(crate) async fn assign_slots(
     epoch: Option<u64>,
 ) -> Result<usize, EngineError> {
     let (info, nodes) = futures::try_join!(info(client), nodes(client))?;
-    let alone = nodes.len() <= 1;
+    let mut alone = nodes.len() <= 1;
     if let Some(epoch) = epoch.filter(|epoch| alone && *epoch > 0 && info.my_epoch == 0) {
-        client.text(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch.to_string()], WITHIN).await?;
+        match client.text(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch.to_string()], WITHIN).await {
+            Ok(_) => {}
+            // Somebody has met it since it was asked: then an epoch is bumped after the claim, as for any late one.
+            Err(error) if error.says("does not know any other node") => alone = false,
+            Err(error) => return Err(error),
+        }
     }
     let owned = nodes.iter().find(|node| node.myself).map(|node| node.slots.clone()).unwrap_or_default();
     let ranges = missing(wanted, &owned);

@@ -104,6 +104,7 @@ async fn engine_command(node: &Node, command: Command) -> Result<Done, Refused> 
             }
             let count =
                 cluster::assign_slots(&hand.client, &hand.version, &slots, epoch).await.map_err(failed)?;
+            node.change(|state| state.trouble.clear());
             words(format!("{count} slots were not owned yet"))
         }
         Command::Replicate { primary, primary_id } => {

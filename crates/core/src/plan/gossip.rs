@@ -1,6 +1,7 @@
 //! Who knows whom (cluster mode enabled): everybody meets everybody at the present addresses, and old identities are
 //! forgotten everywhere.
 
+use super::roles::may_be_met;
 use super::step::Order;
 use super::{Plan, Primary};
 use crate::desired::{ClusterMode, Desired};
@@ -49,10 +50,10 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
 
 /// A mesh, not a star: gossip takes seconds where a `MEET` takes a tenth of one.
 fn meet(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut Plan) {
-    for member in members {
+    for member in members.iter().filter(|member| may_be_met(observed, member.node)) {
         let peers: Vec<_> = members
             .iter()
-            .filter(|peer| peer.node != member.node)
+            .filter(|peer| peer.node != member.node && may_be_met(observed, peer.node))
             .filter_map(|peer| {
                 let address = observed.address(peer.node, group.port, group.bus_port)?;
                 let known = member.cluster.nodes.iter().any(|line| {

@@ -1,7 +1,7 @@
 //! What is waited for: nodes whose pod or agent is not there, in the words of those who know why.
 
 use super::{Frozen, Plan};
-use crate::observed::{Agent, Observed, ObservedNode, PodView};
+use crate::observed::{Agent, Observed, ObservedNode, PodView, is_primary};
 use kagami_api::reason::Reason;
 
 /// A node whose engine ended this often within [`CRASH_WINDOW_MS`] is said to loop.
@@ -35,7 +35,10 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
                     );
                     plan.again(60_000);
                 }
-                if !report.trouble.is_empty() {
+                let serves = report.engine.as_ref().is_some_and(|engine| {
+                    engine.complete && (is_primary(engine) || engine.link.as_ref().is_some_and(|link| link.up))
+                });
+                if !report.trouble.is_empty() && !serves {
                     plan.wait(Reason::RecoveringNode, &node.name, report.trouble.clone());
                 }
             }

@@ -82,7 +82,10 @@ impl View<'_> {
     fn serving(&self, lease: &ShardLease) -> Option<Primary> {
         let report = self.observed.report(&lease.holder)?;
         let engine = self.observed.engine(&lease.holder)?;
-        let running = report.boot == lease.boot && engine.role == Some(Role::Primary);
+        // Once it has served, a primary without slots is one that has just been restored: nobody may meet it before it has
+        // claimed them, or older claims would take its keys.
+        let whole = !lease.served || is_primary(engine);
+        let running = report.boot == lease.boot && engine.role == Some(Role::Primary) && whole;
         // An engine that was promoted by the lease shows the role; one that lost it to an election shows a replica.
         running.then(|| self.primary(lease, true))
     }
@@ -370,6 +373,9 @@ impl View<'_> {
                     return None;
                 };
                 if engine.role == Some(Role::Primary) {
+                    if let Some(cluster) = &engine.cluster {
+                        self.claim(lease, cluster, plan);
+                    }
                     return Some(self.primary(lease, false));
                 }
                 self.promotion(lease, report, engine, plan)
@@ -735,7 +741,7 @@ pub(super) fn start(
             .shards
             .iter()
             .flat_map(|shard| &shard.nodes)
-            .filter(|peer| peer.name != node && observed.report(&peer.name).is_some())
+            .filter(|peer| peer.name != node && may_be_met(observed, &peer.name))
             .filter_map(|peer| observed.address(&peer.name, group.port, announce.bus_port))
             .collect()
     } else {
@@ -755,4 +761,11 @@ pub(super) fn start(
         },
         guard: shard.nodes.len() > 1,
     }
+}
+
+/// Whether others may meet a node (cluster mode enabled): it owns slots or follows somebody. One that was started as a
+/// primary and has not claimed its slots yet must be alone, so that it claims them with an epoch of its own.
+pub(super) fn may_be_met(observed: &Observed, node: &str) -> bool {
+    let claims = observed.leases.values().any(|lease| lease.holder == node);
+    observed.engine(node).is_some_and(|engine| engine.role == Some(Role::Replica) || is_primary(engine) || !claims)
 }
