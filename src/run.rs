@@ -22,6 +22,9 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+/// How long giving back the lease may take.
+const GIVE_BACK: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Runs the operator until it is told to end, or may no longer act.
 pub(crate) async fn operator(arguments: Operator) -> anyhow::Result<()> {
     let tables = match &arguments.config {
@@ -41,16 +44,20 @@ pub(crate) async fn operator(arguments: Operator) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let served = tokio::spawn(http::serve(arguments.listen, metrics.clone()));
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    let work = lead(arguments, client, tables, metrics);
-    tokio::select! {
+    let (namespace, me) = (arguments.pod_namespace.clone(), arguments.pod_name.clone());
+    let work = lead(arguments, client.clone(), tables, metrics);
+    let ended = tokio::select! {
         ended = work => ended,
         _ = terminate.recv() => { info!("told to end"); Ok(()) }
         _ = interrupt.recv() => { info!("told to end"); Ok(()) }
-        served = served => served.context("the HTTP server ended")?.context("the HTTP server ended"),
-    }
+        served = served => served.context("the HTTP server ended").and_then(|served| served.context("the HTTP server ended")),
+    };
+    // Nothing acts any more; given back, the lease need not expire before the other process takes over.
+    let _ = tokio::time::timeout(GIVE_BACK, leader::Held::release(client, &namespace, &me)).await;
+    ended
 }
 
-/// Waits for the lease and acts while it is held. The lease is given back when the future is dropped at a signal, too.
+/// Waits for the lease and acts while it is held.
 async fn lead(
     arguments: Operator,
     client: Client,
@@ -81,41 +88,11 @@ async fn lead(
             metrics.clone(),
         )
     });
-    let released = GiveBack {
-        client: client.clone(),
-        namespace: arguments.pod_namespace.clone(),
-        me: arguments.pod_name.clone(),
-    };
     let ended = tokio::select! {
         error = held.hold() => Err(error),
         _ = join_all(units) => Err(anyhow::anyhow!("the controllers ended")),
     };
-    drop(released);
     ended
-}
-
-/// Gives the lease back in the background as the process ends.
-struct GiveBack {
-    client: Client,
-    namespace: String,
-    me: String,
-}
-
-impl Drop for GiveBack {
-    fn drop(&mut self) {
-        let (client, namespace, me) = (self.client.clone(), self.namespace.clone(), self.me.clone());
-        // The runtime waits for blocking tasks as it shuts down, so this one request is sent although nobody awaits it.
-        let handle = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || {
-            handle.block_on(async {
-                let _ = tokio::time::timeout(
-                    std::time::Duration::from_secs(1),
-                    leader::Held::release(client, &namespace, &me),
-                )
-                .await;
-            });
-        });
-    }
 }
 
 /// One scope: its watches, its agents, its queue.

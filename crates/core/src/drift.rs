@@ -2,6 +2,7 @@
 //!
 //! Server-side apply is not asked to find out, because a group at rest sends nothing but observations (P4).
 
+use kagami_api::quantity::Quantity;
 use serde_json::Value;
 
 /// Whether `actual` holds everything that `desired` says.
@@ -14,6 +15,8 @@ pub fn covers(desired: &Value, actual: &Value) -> bool {
             desired.iter().all(|(key, value)| match actual.get(key) {
                 // An extra label in a selector is no neighbour's field: it selects something else.
                 Some(found) if key == "selector" || key == "matchLabels" => value == found,
+                // The apiserver writes amounts in a form of its own: 1024Mi comes back as 1Gi.
+                Some(found) if key == "storage" => covers(value, found) || same_amount(value, found),
                 Some(found) => covers(value, found),
                 None => is_nothing(value),
             })
@@ -22,6 +25,11 @@ pub fn covers(desired: &Value, actual: &Value) -> bool {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         (desired, actual) => desired == actual,
     }
+}
+
+fn same_amount(desired: &Value, actual: &Value) -> bool {
+    let bytes = |value: &Value| Quantity(value.as_str()?.to_owned()).units();
+    bytes(desired).is_some() && bytes(desired) == bytes(actual)
 }
 
 /// The apiserver drops what is empty.

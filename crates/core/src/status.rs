@@ -470,7 +470,11 @@ pub fn happenings(name: &str, old: &ReplicationGroupStatus, new: &ReplicationGro
     if let Some((reason, message)) = degraded(new)
         && degraded(old).is_none_or(|(before, _)| before != reason)
         && let Ok(reason) = reason.parse::<Reason>()
-        && (trouble(reason) || matches!(reason, Reason::PrimaryDown | Reason::FencingPrimary | Reason::UnsupportedModification))
+        && (trouble(reason)
+            || matches!(
+                reason,
+                Reason::PrimaryDown | Reason::FencingPrimary | Reason::UnsupportedModification
+            ))
     {
         tell(reason, true, message);
     }

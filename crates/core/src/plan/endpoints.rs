@@ -22,7 +22,8 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
         let holder = primaries.iter().flatten().next();
         let primary =
             holder.filter(|primary| primary.serving).and_then(|primary| reachable(observed, &primary.node));
-        // A primary that is silent keeps its endpoint until another is promoted: unknown is not down.
+        // A primary that is silent, or hands over, keeps its endpoint until another is promoted: unknown is not down.
+        let primary = primary.or_else(|| if holder.is_none() { in_office(group, observed) } else { None });
         if primary.is_some() || holder.is_none() {
             let addresses: Vec<Reachable> = primary.clone().into_iter().collect();
             ensure_slice(group, &group.name, &addresses, observed, plan);
@@ -101,6 +102,17 @@ fn serves(observed: &Observed, node: &str) -> bool {
         !matches!(seen.agent, Agent::Up(_))
             && seen.pod.as_ref().is_some_and(|pod| pod.ready && !pod.terminated)
     })
+}
+
+/// Who may still accept writes while no primary is settled: the lease's holder, or the one before it.
+fn in_office(group: &Desired, observed: &Observed) -> Option<Reachable> {
+    let lease = observed.leases.get(&group.shards.first()?.id)?;
+    let before = lease.previous.as_ref().map(|(node, _)| node);
+    let node = [Some(&lease.holder), before].into_iter().flatten().find(|node| {
+        serves(observed, node)
+            && observed.engine(node).is_none_or(|engine| engine.role == Some(Role::Primary))
+    })?;
+    reachable(observed, node)
 }
 
 fn reachable(observed: &Observed, node: &str) -> Option<Reachable> {

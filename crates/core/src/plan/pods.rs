@@ -36,7 +36,8 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
                     plan.again(60_000);
                 }
                 let serves = report.engine.as_ref().is_some_and(|engine| {
-                    engine.complete && (is_primary(engine) || engine.link.as_ref().is_some_and(|link| link.up))
+                    engine.complete
+                        && (is_primary(engine) || engine.link.as_ref().is_some_and(|link| link.up))
                 });
                 if !report.trouble.is_empty() && !serves {
                     plan.wait(Reason::RecoveringNode, &node.name, report.trouble.clone());

@@ -430,10 +430,16 @@ impl View<'_> {
         );
     }
 
-    /// P2: whether the one before can no longer accept writes.
-    fn may_serve(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
+    /// Whether the one before can no longer accept writes: its end is proven, or its bound has passed.
+    fn relieved(&self, lease: &ShardLease) -> bool {
         let Some((previous, boot)) = &lease.previous else { return true };
-        if matches!(self.observed.life(previous, boot), Life::Ended(_)) || self.observed.fence_passed(lease) {
+        matches!(self.observed.life(previous, boot), Life::Ended(_)) || self.observed.fence_passed(lease)
+    }
+
+    /// P2: whether the holder may accept writes.
+    fn may_serve(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
+        let Some((previous, _)) = &lease.previous else { return true };
+        if self.relieved(lease) {
             return true;
         }
         plan.wait(
@@ -448,7 +454,11 @@ impl View<'_> {
     /// The holder has ended: the best live copy succeeds it, or the shard starts anew from what is left.
     fn succeed(&self, lease: &ShardLease, cause: Cause, plan: &mut Plan) -> Option<Primary> {
         let copies = self.live_copies();
-        if let Some((node, report, engine)) = copies.first() {
+        // Among the furthest, one that is the primary already keeps the role: a second one beside it would break P2.
+        let furthest = copies.first().map(|(_, _, engine)| engine.offset);
+        let in_office =
+            copies.iter().find(|(_, _, engine)| Some(engine.offset) >= furthest && is_primary(engine));
+        if let Some((node, report, engine)) = in_office.or(copies.first()) {
             let raised = self.raise(Some(lease), node, report, cause, plan);
             if engine.role == Some(Role::Primary) {
                 return Some(self.primary(&raised, true));
@@ -655,12 +665,16 @@ impl View<'_> {
     ) -> ShardLease {
         let term = self.next_term();
         let previous = lease.and_then(|lease| {
-            if lease.holder == node && lease.boot == report.boot {
+            let same = lease.holder == node && lease.boot == report.boot;
+            // P2: the one before the holder may still accept writes, so the holder never did; it is the one to be fenced.
+            if same || !self.relieved(lease) {
                 lease.previous.clone()
             } else {
                 Some((lease.holder.clone(), lease.boot.clone()))
             }
         });
+        // A node that keeps or gets back the role is nobody to be fenced before itself.
+        let previous = previous.filter(|(previous, boot)| previous != node || *boot != report.boot);
         let slots = lease
             .filter(|lease| !lease.slots.is_empty())
             .map_or_else(|| self.shard.slots.clone(), |lease| lease.slots.clone());
@@ -767,5 +781,7 @@ pub(super) fn start(
 /// primary and has not claimed its slots yet must be alone, so that it claims them with an epoch of its own.
 pub(super) fn may_be_met(observed: &Observed, node: &str) -> bool {
     let claims = observed.leases.values().any(|lease| lease.holder == node);
-    observed.engine(node).is_some_and(|engine| engine.role == Some(Role::Replica) || is_primary(engine) || !claims)
+    observed
+        .engine(node)
+        .is_some_and(|engine| engine.role == Some(Role::Replica) || is_primary(engine) || !claims)
 }
