@@ -85,11 +85,10 @@ pub(crate) async fn assign_slots(
     }
     let owned = nodes.iter().find(|node| node.myself).map(|node| node.slots.clone()).unwrap_or_default();
     let ranges = missing(wanted, &owned);
-    let count = ranges.iter().map(|(first, last)| usize::from(last - first) + 1).sum();
+    let count: usize = ranges.iter().map(|(first, last)| usize::from(last - first) + 1).sum();
     if ranges.is_empty() {
-        return Ok(0);
-    }
-    if version.has_slot_ranges() {
+        // Claimed by itself, since keys were loaded: nothing to add, but its claim may be the oldest there is.
+    } else if version.has_slot_ranges() {
         let mut words = vec!["CLUSTER".to_owned(), "ADDSLOTSRANGE".into()];
         words.extend(ranges.iter().flat_map(|(first, last)| [first.to_string(), last.to_string()]));
         client.text(&words, WITHIN).await?;
@@ -101,7 +100,8 @@ pub(crate) async fn assign_slots(
             client.text(&words, WITHIN).await?;
         }
     }
-    if epoch.is_some() && !alone {
+    let old = epoch.is_some_and(|epoch| info.my_epoch < epoch);
+    if !alone && (old || (epoch.is_some() && count > 0)) {
         client.text(&["CLUSTER", "BUMPEPOCH"], WITHIN).await?;
     }
     Ok(count)
