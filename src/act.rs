@@ -30,6 +30,9 @@ use tracing::{info, warn};
 
 /// How long the writes pause at a handover at most, in milliseconds; the pause ends by itself.
 const PAUSE_MS: u64 = 2_000;
+/// How often, and how many times, the old primary is asked whether it has become a replica.
+const DEMOTED_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
+const DEMOTED_TRIES: u32 = 50;
 /// How long the candidate may take to reach the offset, in milliseconds.
 const CATCH_UP_MS: u64 = 300;
 
@@ -110,12 +113,13 @@ impl Hands<'_> {
         outcome
     }
 
-    /// Secrets, then everything that pods need, then pods.
+    /// Secrets, then everything that pods need, then pods; and ties between a role and an account, which the apiserver
+    /// takes only when it finds the role.
     async fn objects(&self, steps: &[&Step]) -> Outcome {
         let mut outcome = Outcome::default();
         let rank = |step: &Step| match &step.act {
             Act::MakeSecrets => 0,
-            Act::Apply { key, .. } if key.kind == Kind::StatefulSet => 2,
+            Act::Apply { key, .. } if matches!(key.kind, Kind::StatefulSet | Kind::RoleBinding) => 2,
             _ => 1,
         };
         for each in 0..=2 {
@@ -230,7 +234,11 @@ impl Hands<'_> {
                 let label = found
                     .pointer("/metadata/labels")
                     .and_then(|labels| labels.get(names::LABEL_REPLICATION_GROUP));
-                if label.and_then(Value::as_str) != Some(&self.group.name) {
+                // A label can be edited by hand; an owner's uid says whose it is all the same.
+                let owners = found.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+                let owned =
+                    owners.is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == *self.group.uid));
+                if !owned && label.and_then(Value::as_str) != Some(&self.group.name) {
                     let message = format!(
                         "{key} is there already and does not belong to this group; Kagami takes over nothing. Rename the group, or \
                          remove that object."
@@ -271,7 +279,7 @@ impl Hands<'_> {
         let made = |error: secrets::SecretError| {
             Trouble::Tell(Reason::ApplyFailed, "Secret".into(), error.to_string())
         };
-        let mut operator = None;
+        let (mut operator, mut new_authority) = (None, false);
         for (index, name) in names.iter().enumerate() {
             let key = ObjectKey { kind: Kind::Secret, name: name.clone() };
             let present = api.get_opt(name).await.map_err(|error| failed(&key, &error))?;
@@ -289,8 +297,22 @@ impl Hands<'_> {
                     );
                     return Err(Trouble::Tell(Reason::NameConflict, key.to_string(), message));
                 }
+                // A new authority signs the agents anew; their passwords stay, because engines run with them.
+                Some(secret) if index == 1 && new_authority => {
+                    let mut data = secrets::agent_data(
+                        &self.group.name,
+                        operator.as_ref().unwrap_or(&Secret::default()),
+                    )
+                    .map_err(made)?;
+                    data.retain(|key, _| !key.ends_with("-password"));
+                    let patch = json!({ "metadata": { "resourceVersion": secret.metadata.resource_version }, "stringData": data });
+                    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                        .await
+                        .map_err(|error| failed(&key, &error))?
+                }
                 Some(secret) => secret,
                 None => {
+                    new_authority |= index == 0;
                     let data = if index == 0 {
                         secrets::operator_data(&self.group.name).map_err(made)?
                     } else {
@@ -403,7 +425,13 @@ impl Hands<'_> {
             let follow = Command::Replicate { primary: hand.to_address.clone(), primary_id: None };
             order(from, None, follow).await.map_err(|failed| refused(&hand.from, failed))?;
         }
-        order(from, None, Command::ResumeWrites).await.map_err(|failed| refused(&hand.from, failed))?;
+        // Only a replica may go on: an old primary that has not learnt of the new one stays paused until its pause ends.
+        for _ in 0..DEMOTED_TRIES {
+            if order(from, Some(EngineRole::Replica), Command::ResumeWrites).await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(DEMOTED_EVERY).await;
+        }
         Ok(promoted.note)
     }
 }

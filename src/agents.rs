@@ -1,5 +1,6 @@
 //! The agents' streams: one connection for each pod, dialled by the operator; what is pushed is kept, and wakes the group.
 
+use crate::leader::Fresh;
 use futures::channel::mpsc::UnboundedSender;
 use futures::{SinkExt, StreamExt};
 use kagami_api::v1alpha1::ReplicationGroup;
@@ -38,6 +39,7 @@ pub(crate) type Wake = UnboundedSender<ObjectRef<ReplicationGroup>>;
 /// All connections of this process.
 pub(crate) struct Agents {
     operator: OperatorId,
+    fresh: Fresh,
     wake: Wake,
     connections: Mutex<HashMap<(String, String), Connection>>,
     ids: AtomicU64,
@@ -45,6 +47,7 @@ pub(crate) struct Agents {
 
 /// One pod's connection; dropped, it ends.
 struct Connection {
+    tls: Arc<rustls::ClientConfig>,
     pod_uid: String,
     ip: String,
     heard: Arc<Mutex<Heard>>,
@@ -96,8 +99,8 @@ pub(crate) struct Wanted {
 }
 
 impl Agents {
-    pub(crate) fn new(operator: OperatorId, wake: Wake) -> Self {
-        Self { operator, wake, connections: Mutex::default(), ids: AtomicU64::new(1) }
+    pub(crate) fn new(operator: OperatorId, fresh: Fresh, wake: Wake) -> Self {
+        Self { operator, fresh, wake, connections: Mutex::default(), ids: AtomicU64::new(1) }
     }
 
     /// Connects to the pods of a group that are there now, and to no others.
@@ -111,9 +114,9 @@ impl Agents {
         let mut connections = locked(&self.connections);
         for pod in wanted {
             let key = (namespace.clone(), pod.node.clone());
-            let fits = connections
-                .get(&key)
-                .is_some_and(|present| present.pod_uid == pod.pod_uid && present.ip == pod.ip);
+            let fits = connections.get(&key).is_some_and(|present| {
+                present.pod_uid == pod.pod_uid && present.ip == pod.ip && Arc::ptr_eq(&present.tls, tls)
+            });
             if !fits {
                 let connection = self.dial(group.clone(), pod, tls.clone());
                 connections.insert(key, connection);
@@ -171,6 +174,9 @@ impl Agents {
         role: Option<Role>,
         command: Command,
     ) -> Result<Done, Failed> {
+        if !self.fresh.holds() {
+            return Err(Failed::Unanswered("this process may no longer act".into()));
+        }
         let (answer, answered) = oneshot::channel();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let order = Box::new(Order { id, node: node.to_owned(), boot: boot.clone(), term, role, command });
@@ -199,8 +205,10 @@ impl Agents {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let confirm = Arc::new(Mutex::new(None));
         let (orders, requests) = mpsc::channel(16);
+        let kept = tls.clone();
         let line = Line {
             operator: self.operator.clone(),
+            fresh: self.fresh.clone(),
             node: pod.node.clone(),
             ip: pod.ip.clone(),
             tls,
@@ -210,13 +218,22 @@ impl Agents {
             group,
         };
         let task = tokio::spawn(line.run(requests));
-        Connection { pod_uid: pod.pod_uid.clone(), ip: pod.ip.clone(), heard, orders, confirm, task }
+        Connection {
+            tls: kept,
+            pod_uid: pod.pod_uid.clone(),
+            ip: pod.ip.clone(),
+            heard,
+            orders,
+            confirm,
+            task,
+        }
     }
 }
 
 /// One pod's line.
 struct Line {
     operator: OperatorId,
+    fresh: Fresh,
     node: String,
     ip: String,
     tls: Arc<rustls::ClientConfig>,
@@ -234,11 +251,15 @@ impl Line {
         loop {
             match timeout(DIAL, self.connect()).await {
                 Ok(Ok(stream)) => {
-                    pause = REDIAL_MIN;
                     locked(&self.heard).connected = true;
+                    let begun = Instant::now();
                     let ended = self.talk(stream, &mut requests).await;
                     locked(&self.heard).connected = false;
                     info!(node = self.node, ip = self.ip, why = ended, "an agent's connection ended");
+                    // One that is turned away at once (by an agent that knows a newer operator) is not asked all the time.
+                    if begun.elapsed() >= SILENCE {
+                        pause = REDIAL_MIN;
+                    }
                     self.wake();
                 }
                 Ok(Err(error)) => {
@@ -320,7 +341,7 @@ impl Line {
                     }
                     let confirm = locked(&self.confirm).clone();
                     let frame = match confirm {
-                        Some(confirm) if self.is_in(&confirm.boot) => ToAgent::Confirm { term: confirm.term, guard: confirm.guard },
+                        Some(confirm) if self.is_in(&confirm.boot) && self.fresh.holds() => ToAgent::Confirm { term: confirm.term, guard: confirm.guard },
                         _ => ToAgent::Beat,
                     };
                     if let Err(error) = send(&mut stream, &frame).await {

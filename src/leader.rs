@@ -5,12 +5,15 @@ use kagami_core::leader::{Claim, LeaseView, evaluate};
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// The name of the lease.
 const NAME: &str = "kagami-operator";
+/// 2026-01-01T00:00:00Z; `leaseTransitions` is an int32, which seconds since then fit for sixty years.
+const EPOCH: i64 = 1_767_225_600;
 /// How long a renewal lasts. A standby acts this long after the leader's death at the latest.
 const DURATION: Duration = Duration::from_secs(6);
 /// How often the leader renews, and a standby looks.
@@ -27,6 +30,25 @@ pub(crate) struct Held {
     /// Counts the leaders there have been: agents refuse an older one.
     pub(crate) generation: u64,
     renewed: Instant,
+    /// Until when this process may speak as the leader.
+    pub(crate) fresh: Fresh,
+}
+
+/// Until when a process may speak as the leader: a former one that wakes must not confirm anybody.
+#[derive(Clone)]
+pub(crate) struct Fresh(Arc<Mutex<Instant>>);
+
+impl Fresh {
+    fn new(renewed: Instant) -> Self {
+        Self(Arc::new(Mutex::new(renewed)))
+    }
+    fn renew(&self, at: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+    /// Whether the last renewal is young enough.
+    pub(crate) fn holds(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < GIVE_UP
+    }
 }
 
 /// Waits until this process is the leader.
@@ -56,14 +78,23 @@ pub(crate) async fn acquire(client: Client, namespace: &str, me: &str) -> Held {
                     }
                     claim => {
                         // A lease of this very name is from an earlier life of the container: that life is over.
-                        let generation = match claim {
+                        let counted = match claim {
                             Claim::Take(generation) => generation,
                             _ => view.as_ref().map_or(0, |view| view.transitions) + 1,
                         };
+                        // Never lower than the clock, so that agents also obey the first leader after the lease was deleted.
+                        let generation = counted
+                            .max(u64::try_from(jiff::Timestamp::now().as_second() - EPOCH).unwrap_or(0));
                         match write(&api, lease, me, generation).await {
                             Ok(()) => {
                                 info!(generation, "leading");
-                                return Held { api, me: me.to_owned(), generation, renewed: asked };
+                                return Held {
+                                    api,
+                                    me: me.to_owned(),
+                                    generation,
+                                    renewed: asked,
+                                    fresh: Fresh::new(asked),
+                                };
                             }
                             Err(error) => warn!(%error, "the leader lease could not be taken; trying again"),
                         }
@@ -82,8 +113,12 @@ impl Held {
         loop {
             tokio::time::sleep(RENEW).await;
             let asked = Instant::now();
-            match tokio::time::timeout(RENEW_TIMEOUT, self.renew()).await {
-                Ok(Ok(true)) => self.renewed = asked,
+            let until = (asked + RENEW_TIMEOUT).min(self.renewed + GIVE_UP);
+            match tokio::time::timeout_at(until, self.renew()).await {
+                Ok(Ok(true)) => {
+                    self.renewed = asked;
+                    self.fresh.renew(asked);
+                }
                 Ok(Ok(false)) => return anyhow::anyhow!("the leader lease was lost to another process"),
                 Ok(Err(error)) => warn!(%error, "the leader lease could not be renewed"),
                 Err(_) => warn!("the leader lease could not be renewed in time"),

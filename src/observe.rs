@@ -290,10 +290,10 @@ pub(crate) fn pod(pod: &Pod) -> PodView {
         ip: status.pod_ip.clone().filter(|ip| !ip.is_empty()),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         deleting: pod.metadata.deletion_timestamp.is_some(),
+        // Only the kubelet writes this; a phase is also written by the garbage collector of a machine that was deleted.
         terminated: engine
             .and_then(|container| container.state.as_ref())
-            .is_some_and(|state| state.terminated.is_some())
-            || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            .is_some_and(|state| state.terminated.is_some()),
         ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
         role_label: pod.labels().get(names::LABEL_ROLE).cloned(),
         restarts: engine.map_or(0, |container| container.restart_count),

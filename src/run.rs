@@ -78,12 +78,14 @@ async fn lead(
     metrics.lead();
     let id = OperatorId { name: arguments.pod_name.clone(), generation: held.generation };
     let reporter = Reporter { controller: "kagami".into(), instance: Some(arguments.pod_name.clone()) };
+    let fresh = held.fresh.clone();
     let units = namespaces.into_iter().map(|namespace| {
         unit(
             Scope { client: client.clone(), namespace },
             &arguments,
             &tables,
             id.clone(),
+            fresh.clone(),
             reporter.clone(),
             metrics.clone(),
         )
@@ -101,6 +103,7 @@ async fn unit(
     arguments: &Operator,
     tables: &Tables,
     id: OperatorId,
+    fresh: leader::Fresh,
     reporter: Reporter,
     metrics: Arc<Metrics>,
 ) {
@@ -120,7 +123,7 @@ async fn unit(
     let context = Arc::new(Context {
         client: scope.client.clone(),
         stores,
-        agents: Agents::new(id, wake),
+        agents: Agents::new(id, fresh, wake),
         written: Written::default(),
         tables: tables.clone(),
         setting: Setting {

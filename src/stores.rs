@@ -177,8 +177,7 @@ impl Stores {
 fn note_over(pod: &Pod, over: &Mutex<VecDeque<String>>) {
     let Some(uid) = pod.metadata.uid.clone() else { return };
     let view = crate::observe::pod(pod);
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if (view.deleting && view.terminated) || matches!(phase, Some("Succeeded" | "Failed")) {
+    if view.deleting && view.terminated {
         let mut over = over.lock().unwrap_or_else(PoisonError::into_inner);
         if !over.contains(&uid) {
             over.push_back(uid);
@@ -189,7 +188,15 @@ fn note_over(pod: &Pod, over: &Mutex<VecDeque<String>>) {
     }
 }
 
+/// The group that the label names, and the owner, which is another one while a label is wrong.
 fn by_label<K: Resource>(object: &K, wake: &Wake) {
+    if let Some(namespace) = object.namespace() {
+        for owner in object.owner_references().iter().filter(|owner| owner.kind == "ReplicationGroup") {
+            if object.labels().get(names::LABEL_REPLICATION_GROUP) != Some(&owner.name) {
+                let _ = wake.unbounded_send(ObjectRef::new(&owner.name).within(&namespace));
+            }
+        }
+    }
     if let (Some(group), Some(namespace)) =
         (object.labels().get(names::LABEL_REPLICATION_GROUP), object.namespace())
     {

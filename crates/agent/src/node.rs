@@ -64,6 +64,8 @@ pub(crate) struct State {
     pub(crate) exits: u32,
     pub(crate) last_exit: Option<Exit>,
     pub(crate) terminating: bool,
+    /// The last term in which this node was made or confirmed the primary: what it wrote then is that term's history.
+    pub(crate) lead_term: u64,
     pub(crate) guard_on: bool,
     pub(crate) guard: Guard,
     /// Writes are paused for the guard.
@@ -106,15 +108,17 @@ impl State {
         note.at_ms = wall_ms();
         if let (Some(life), Some(view)) = (&self.life, &self.view) {
             if life.whole.complete() && !view.loading && view.role.is_some() {
-                note.complete = true;
+                // An append-only file that is still being written anew is not what the engine holds, and is all that it loads.
+                note.complete = life.durable.settled();
                 note.role = view.role;
                 view.replid.clone_into(&mut note.replid);
                 note.offset = life.durable.offset();
                 note.engine = life.version.to_string();
-                let in_sync =
-                    view.role == Some(Role::Primary) || view.link.as_ref().is_some_and(|link| link.up);
-                if in_sync {
-                    note.data_term = self.term;
+                // A primary that merely heard of a higher term has written nothing in it.
+                match view.role {
+                    Some(Role::Primary) => note.data_term = note.data_term.max(self.lead_term),
+                    _ if view.link.as_ref().is_some_and(|link| link.up) => note.data_term = self.term,
+                    _ => {}
                 }
             } else if life.whole.replaced() {
                 note.complete = false;
@@ -186,6 +190,7 @@ impl Node {
             exits: 0,
             last_exit: None,
             terminating: false,
+            lead_term: 0,
             guard_on: false,
             guard: Guard::new(0),
             fenced: false,

@@ -174,7 +174,8 @@ fn take_in(node: &Node, boot: &Boot, seen: Seen) {
             Change::InSync => {
                 // Received through a file, or straight into memory?
                 let kept = volume::snapshot_written_at(data_dir).is_some_and(|at| at >= life.started_wall);
-                life.durable.synced(view.offset, kept);
+                // With an append-only file that snapshot is not what would be loaded.
+                life.durable.synced(view.offset, kept && !seen.persistence.flag("aof_enabled"));
             }
         }
         if change == Change::InSync {
@@ -212,6 +213,13 @@ fn take_in(node: &Node, boot: &Boot, seen: Seen) {
         state.view = Some(view);
         if before != Some(Role::Primary) && state.role() == Some(Role::Primary) {
             state.guard.begin(now);
+            if before.is_some() && state.lead_term != state.term {
+                // Elected by the engines: the majority of primaries is its fence, until the operator confirms it (P6).
+                tracing::info!(
+                    "elected by the engines; silence pauses no writes until the operator confirms"
+                );
+                state.guard_on = false;
+            }
         }
         if let Some(since_ms) = acknowledged {
             state.guard.hear(now, facts, Witness::Replica { since_ms });

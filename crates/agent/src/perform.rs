@@ -185,6 +185,7 @@ async fn promote(node: &Node, hand: &Hand, min_offset: Option<i64>, wait_ms: u64
         }
     }
     end_script(node, hand);
+    node.change(|state| state.lead_term = state.term);
     // Its replicas-to-be come at once; should the promotion fail, the next look takes it back.
     observe::set_source(node, &hand.boot, &hand.client, true).await.map_err(failed)?;
     let promotion: &[&str] =

@@ -343,6 +343,9 @@ fn confirm(node: &Node, term: u64, guard: bool, accepted_ms: u64) {
         state.guard_on = guard;
         let raised = term > state.term;
         state.term = term;
+        if facts.primary {
+            state.lead_term = term;
+        }
         raised
     };
     if raised {

@@ -102,6 +102,9 @@ async fn spawn(node: &Arc<Node>, start: Start) -> Result<(Boot, oneshot::Receive
         state.engine = EngineState::Starting;
         state.trouble.clear();
         state.view = None;
+        if role == Role::Primary {
+            state.lead_term = state.term;
+        }
         state.guard_on = start.guard;
         state.guard.begin(now_ms);
         state.fenced = false;

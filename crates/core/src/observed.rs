@@ -284,10 +284,10 @@ impl Observed {
 
     /// Whether one life of a node's engine is over (P3: unknown is not down).
     pub fn life(&self, node: &str, boot: &Boot) -> Life {
-        if self.over.contains(&boot.pod_uid) {
-            return Life::Ended(Proof::Kubelet);
-        }
-        let Some(seen) = self.nodes.get(node) else { return Life::Unknown };
+        let over = self.over.contains(&boot.pod_uid);
+        let Some(seen) = self.nodes.get(node) else {
+            return if over { Life::Ended(Proof::Kubelet) } else { Life::Unknown };
+        };
         let report = match &seen.agent {
             Agent::Up(report) => Some((report, true)),
             Agent::Silent { last, .. } => Some((last, false)),
@@ -305,6 +305,9 @@ impl Observed {
                 // Lives of one Pod follow each other: the kubelet starts a container again only after the last has ended.
                 return Life::Ended(Proof::Agent);
             }
+        }
+        if over {
+            return Life::Ended(Proof::Kubelet);
         }
         if let Some(pod) = &seen.pod
             && pod.uid == boot.pod_uid
@@ -333,8 +336,28 @@ impl Observed {
     }
 
     /// Whether the bound after which a guarded primary has paused its writes has passed since the term was raised.
+    ///
+    /// It is counted from when this process began to look at the latest, because the time in the lease is another clock's;
+    /// and not while a replica still hears the primary before, whose writes go on as long as one does.
     pub fn fence_passed(&self, lease: &ShardLease) -> bool {
-        self.now_ms.saturating_sub(lease.since_ms) >= i64::try_from(FENCE_BOUND_MS).unwrap_or(i64::MAX)
+        let watching = i64::try_from(self.watching_ms).unwrap_or(i64::MAX);
+        let elapsed = self.now_ms.saturating_sub(lease.since_ms).min(watching);
+        let heard = lease.previous.as_ref().is_some_and(|(previous, boot)| {
+            self.life(previous, boot) == Life::Alive
+                && !self.report(previous).is_some_and(|report| report.fenced)
+                || self.heard_by(previous).is_some()
+        });
+        elapsed >= i64::try_from(FENCE_BOUND_MS).unwrap_or(i64::MAX) && !heard
+    }
+
+    /// A live replica whose link to a node is up, or was within the silence that a guarded primary allows itself.
+    pub fn heard_by(&self, node: &str) -> Option<&str> {
+        let host = self.nodes.get(node)?.pod.as_ref()?.ip.as_deref()?;
+        self.nodes.keys().map(String::as_str).find(|each| {
+            self.engine(each).and_then(|engine| engine.link.as_ref()).is_some_and(|link| {
+                link.host == host && (link.up || link.down_ms < kagami_protocol::FENCE_SILENCE_MS)
+            })
+        })
     }
 }
 

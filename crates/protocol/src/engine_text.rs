@@ -82,7 +82,11 @@ pub fn engine_view(info: &Fields) -> EngineView {
     // The engine prints forty zeros where there is no second history.
     let replid2 = info.get("master_replid2").filter(|id| id.bytes().any(|b| b != b'0')).unwrap_or_default();
     EngineView {
-        version: info.get("valkey_version").or_else(|| info.get("redis_version")).unwrap_or_default().to_owned(),
+        version: info
+            .get("valkey_version")
+            .or_else(|| info.get("redis_version"))
+            .unwrap_or_default()
+            .to_owned(),
         role,
         replid: word("master_replid"),
         replid2: replid2.to_owned(),
@@ -278,7 +282,10 @@ mod tests {
         let view = engine_view(&Fields::read(text));
         assert_eq!((view.role, view.offset, view.second_offset), (Some(Role::Replica), 77, 70));
         let link = view.link.unwrap();
-        assert_eq!((link.host.as_str(), link.port, link.up, link.syncing, link.down_ms), ("10.0.0.9", 6379, false, true, 4000));
+        assert_eq!(
+            (link.host.as_str(), link.port, link.up, link.syncing, link.down_ms),
+            ("10.0.0.9", 6379, false, true, 4000)
+        );
     }
 
     #[test]
@@ -313,7 +320,10 @@ mod tests {
         };
         let host = one("10.1.2.3:6379@16379,dva-0001-001.example", "master");
         assert_eq!((host.host.as_str(), host.port, host.connected), ("10.1.2.3", 6379, false));
-        let aux = one("10.1.2.3:6379@16379,,tls-port=0,shard-id=69bc080733d1355567173199cff4a6a039a2f024", "myself,slave");
+        let aux = one(
+            "10.1.2.3:6379@16379,,tls-port=0,shard-id=69bc080733d1355567173199cff4a6a039a2f024",
+            "myself,slave",
+        );
         assert_eq!((aux.host.as_str(), aux.port, aux.myself), ("10.1.2.3", 6379, true));
         let v6 = one("fd00::1:2:6379@16379", "master,fail?");
         assert_eq!((v6.host.as_str(), v6.port, v6.pfail, v6.fail), ("fd00::1:2", 6379, true, false));

@@ -21,6 +21,10 @@ use std::cmp::Reverse;
 /// Long enough for a machine to come back from a restart of its kubelet or its network, short enough for the pager.
 const UNREACHABLE_COPY_WAIT_MS: u64 = 60_000;
 
+/// How long replicas may take to notice that their primary's process has ended; their last offset comes with that.
+const NOTICE_MS: i64 = 400;
+/// How long after the start of an operator process the engines of three or more shards may be electing by themselves.
+const ELECTION_MS: u64 = 8_000;
 /// How long a fresh operator process gives the agents to be heard, before it calls one of them unknown.
 const FIRST_DIAL_MS: u64 = 3_000;
 
@@ -67,14 +71,18 @@ impl View<'_> {
             && pod.is_some_and(|pod| !pod.deleting)
     }
 
-    /// Live nodes with a whole copy, best first: the furthest of the most common history, then by name.
+    /// Live nodes with a whole copy, best first: of the latest term, the furthest, one that stays, then by name.
     fn live_copies(&self) -> Vec<(&str, &Report, &EngineView)> {
         let mut copies: Vec<(&str, &Report, &EngineView)> = self
             .nodes()
             .filter_map(|node| Some((node, self.observed.report(node)?, self.observed.engine(node)?)))
             .filter(|(_, _, engine)| engine.complete && !engine.loading)
             .collect();
-        copies.sort_by_key(|(node, _, engine)| (!self.stays(node), Reverse(engine.offset), node.to_string()));
+        // A later term's history is the better one, however short: an old primary's own branch may be longer.
+        copies.sort_by_key(|(node, report, engine)| {
+            let data_term = report.record.as_ref().map_or(0, |record| record.data_term);
+            (Reverse(data_term), Reverse(engine.offset), !self.stays(node), node.to_string())
+        });
         copies
     }
 
@@ -113,8 +121,9 @@ impl View<'_> {
     /// No lease: the shard was never formed, or somebody deleted the lease.
     fn birth(&self, plan: &mut Plan) -> Option<Primary> {
         let living: Vec<_> = self.live_copies();
+        let everybody = self.nodes().all(|node| self.observed.report(node).is_some());
         if let Some((node, report, _)) =
-            living.iter().find(|(_, _, engine)| is_primary(engine)).or(living.first())
+            living.iter().find(|(_, _, engine)| is_primary(engine)).or(living.first().filter(|_| everybody))
         {
             // Data is served without a lease: the one that serves keeps the role, whatever else is there.
             let lease = self.raise(None, node, report, Cause::Adopted, plan);
@@ -166,6 +175,12 @@ impl View<'_> {
     /// The holder serves: confirm it, note it, and hand over if it has to go.
     fn keep(&self, lease: &ShardLease, primary: Primary, plan: &mut Plan) -> Option<Primary> {
         let (node, engine) = (&lease.holder, self.observed.engine(&lease.holder)?);
+        if self.next_term() > lease.term + 1 {
+            // The agents have seen a later term than the lease tells (it was restored from a backup): the lease catches up.
+            let report = self.observed.report(node)?;
+            let raised = self.raise(Some(lease), node, report, Cause::Adopted, plan);
+            return Some(self.primary(&raised, true));
+        }
         plan.confirms.push(Confirm {
             node: node.clone(),
             boot: lease.boot.clone(),
@@ -328,7 +343,12 @@ impl View<'_> {
             })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
         // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
-        if lease.previous.as_ref().is_some_and(|(previous, boot)| previous == node && *boot == report.boot) {
+        if lease.cause == Cause::Handover
+            && lease
+                .previous
+                .as_ref()
+                .is_some_and(|(previous, boot)| previous == node && *boot == report.boot)
+        {
             return None;
         }
         let raised = self.raise(Some(lease), node, report, Cause::Adopted, plan);
@@ -453,6 +473,15 @@ impl View<'_> {
 
     /// The holder has ended: the best live copy succeeds it, or the shard starts anew from what is left.
     fn succeed(&self, lease: &ShardLease, cause: Cause, plan: &mut Plan) -> Option<Primary> {
+        if let Some(node) = self.not_heard_yet(lease, plan) {
+            plan.wait(
+                Reason::PrimaryDown,
+                &lease.holder,
+                format!("{node} may hold the better copy, and is given a moment to say how far it is"),
+            );
+            plan.again(50);
+            return None;
+        }
         let copies = self.live_copies();
         // Among the furthest, one that is the primary already keeps the role: a second one beside it would break P2.
         let furthest = copies.first().map(|(_, _, engine)| engine.offset);
@@ -469,6 +498,47 @@ impl View<'_> {
             return None;
         }
         self.no_live_copy(lease, plan)
+    }
+
+    /// A node whose word would matter for the choice and may come within moments: one that a fresh process has not dialled
+    /// yet or that fell silent just now, and a replica that has not noticed the end of its primary. Where the engines may
+    /// be electing already, a fresh process leaves them to it: a takeover beside an election makes two primaries.
+    fn not_heard_yet(&self, lease: &ShardLease, plan: &mut Plan) -> Option<String> {
+        let quiet = self.nodes().find(|node| {
+            *node != lease.holder
+                && match self.observed.nodes.get(*node).map(|seen| (&seen.agent, &seen.pod)) {
+                    Some((Agent::Unheard, Some(pod))) => {
+                        pod.ip.is_some() && self.observed.watching_ms < FIRST_DIAL_MS
+                    }
+                    Some((Agent::Silent { silent_ms, .. }, Some(_))) => *silent_ms < FIRST_DIAL_MS,
+                    _ => false,
+                }
+        });
+        if let Some(node) = quiet {
+            return Some(node.to_owned());
+        }
+        let copies = self.live_copies();
+        if copies.len() < 2 {
+            return None;
+        }
+        if self.group.cluster_mode == ClusterMode::Enabled
+            && self.group.shards.len() >= 3
+            && self.observed.watching_ms < ELECTION_MS
+        {
+            plan.again(250);
+            return copies.first().map(|(node, ..)| (*node).to_owned());
+        }
+        let just_now =
+            self.observed.report(&lease.holder).and_then(|report| report.last_exit.as_ref()).is_some_and(
+                |exit| exit.boot == lease.boot && (self.observed.now_ms - exit.at_ms).abs() < NOTICE_MS,
+            );
+        let address = self.observed.address(&lease.holder, self.group.port, 0)?;
+        copies
+            .iter()
+            .find(|(_, _, engine)| {
+                just_now && engine.link.as_ref().is_some_and(|link| link.up && link.host == address.host)
+            })
+            .map(|(node, ..)| (*node).to_owned())
     }
 
     /// P3: silence promotes only where Kubernetes and every replica have lost the primary too, and after the fence.
@@ -504,13 +574,12 @@ impl View<'_> {
             plan.again(250);
             return None;
         }
+        // P2: whoever cannot be asked may be the witness that keeps the old primary writing; no time makes up for that.
         let blind = others.iter().find(|node| {
             !matches!(self.observed.nodes.get(**node).map(|seen| &seen.agent), Some(Agent::Up(_)))
-                && !self.cannot_hold_a_copy(node)
+                && !self.never_ran(node)
         });
-        if let Some(blind) = blind
-            && !self.given_up(blind)
-        {
+        if let Some(blind) = blind {
             plan.wait(
                 Reason::NodeUnknown,
                 *blind,
@@ -615,7 +684,8 @@ impl View<'_> {
             None => self.group.storage.is_none(),
             Some(pod) => {
                 // A claim that waits for its first consumer is empty as well.
-                let fresh = !self.observed.formed && pod.unschedulable.is_some();
+                let served = self.observed.leases.get(&self.shard.id).is_some_and(|lease| lease.served);
+                let fresh = !self.observed.formed && !served && pod.unschedulable.is_some();
                 (self.group.storage.is_none() || fresh)
                     && matches!(seen.agent, Agent::Unheard)
                     && (pod.terminated || pod.ip.is_none())
@@ -623,8 +693,30 @@ impl View<'_> {
         }
     }
 
-    /// Whether a node that cannot be asked has been waited for long enough.
+    /// A node whose first pod was never started: it has nobody to hear.
+    fn never_ran(&self, node: &str) -> bool {
+        self.observed.nodes.get(node).and_then(|seen| seen.pod.as_ref()).is_some_and(|pod| {
+            pod.ip.is_none() && pod.machine.is_none() && !self.observed.last_offsets.contains_key(node)
+        })
+    }
+
+    /// Whether a node that cannot be asked has been waited for long enough, and Kubernetes, too, has lost it. A pod that runs
+    /// on a machine that is well is never given up: whoever wants that deletes it.
     fn given_up(&self, node: &str) -> bool {
+        let lost = match self.observed.nodes.get(node).and_then(|seen| seen.pod.as_ref()) {
+            None => true,
+            Some(pod) => {
+                pod.ip.is_none()
+                    || pod.terminated
+                    || pod.machine.as_ref().is_some_and(|name| {
+                        self.observed.machines.get(name).is_none_or(|machine| !machine.ready)
+                    })
+            }
+        };
+        lost && self.waited_for(node)
+    }
+
+    fn waited_for(&self, node: &str) -> bool {
         let Some(seen) = self.observed.nodes.get(node) else {
             return self.observed.watching_ms >= UNREACHABLE_COPY_WAIT_MS;
         };
@@ -649,7 +741,10 @@ impl View<'_> {
                 (report.persistent && report.has_data && self.stays(node)).then_some((node, record))
             })
             .max_by_key(|(node, record)| {
-                (record.complete, record.data_term, record.offset, Reverse((*node).to_owned()))
+                // Within a term no replica is ahead of its primary, and an offset is written down only now and then: the
+                // primary's note may lag behind its own volume by more than its replica did.
+                let primary = record.role == Some(Role::Primary);
+                (record.complete, record.data_term, primary, record.offset, Reverse((*node).to_owned()))
             })
             .map(|(node, _)| node)
     }

@@ -1,8 +1,8 @@
 //! The shape that a running group keeps: what this version cannot change online stays as it is, and is said to be pending.
 
 use super::Setting;
-use crate::build::{NODE_ANNOTATION, NodeInputs, node_inputs};
-use crate::desired::{ClusterMode, Desired, DesiredNode, DesiredShard, EngineKind};
+use crate::build::{NODE_ANNOTATION, NodeInputs, accepted, node_inputs};
+use crate::desired::{ClusterMode, Desired, DesiredNode, DesiredShard, EngineKind, Storage};
 use crate::observed::{Kind, Observed};
 use std::collections::BTreeMap;
 
@@ -41,6 +41,18 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
     let mut pending = Vec::new();
     if let Some(first) = kept.values().next() {
         keep_group(&mut frozen, first);
+        // Parameters and maxmemory go with the engine and the memory that they were resolved for: an engine that is started
+        // again must not meet the directives of another version, nor a limit beyond its pod.
+        let fits = frozen.engine == desired.engine
+            && frozen.cluster_mode == desired.cluster_mode
+            && frozen.memory_bytes == desired.memory_bytes;
+        if !fits && let Some(before) = accepted(&desired.name, observed) {
+            frozen.parameters = before.parameters;
+            frozen.parameter_group_name = before.parameter_group_name;
+            frozen.family = before.family;
+            frozen.maxmemory_bytes = before.maxmemory_bytes;
+            frozen.cache_node_type = before.cache_node_type;
+        }
     }
     if !observed.leases.is_empty() {
         keep_shards(desired, &mut frozen, observed, &kept, &mut pending);
@@ -99,9 +111,11 @@ fn keep_group(frozen: &mut Desired, kept: &NodeInputs) {
     if let Ok(version) = kept.engine_version.parse() {
         frozen.engine.version = version;
     }
-    if kept.storage_size.is_none() {
-        frozen.storage = None;
-    }
+    frozen.storage =
+        kept.storage_size.clone().map(|size| Storage { size, class: kept.storage_class.clone() });
+    frozen.memory_bytes = kept.memory_bytes;
+    frozen.cpu_request_millis = kept.cpu_request_millis;
+    frozen.cpu_limit_millis = kept.cpu_limit_millis;
 }
 
 /// Shards are born together. Once the group has formed, the leases say which there are.
