@@ -441,7 +441,11 @@ fn the_best_volume_is_known_and_not_guessed() {
     };
     assert_eq!(restored("data 5 90", "data 5 100"), "0001-001");
     assert_eq!(restored("data 5 110", "data 5 100"), "0001-002");
+    // An offset is noted now and then, and within a term the primary is never behind.
+    assert_eq!(restored("data 5 110", "data 5 100 was-primary"), "0001-001");
+    assert_eq!(restored("data 5 90 was-primary", "data 5 100"), "0001-002");
     // A longer history of an older term is the losing branch.
+    assert_eq!(restored("data 4 900 was-primary", "data 5 100"), "0001-001");
     assert_eq!(restored("data 4 900", "data 5 100"), "0001-001");
     // A copy that was being replaced is no copy as long as there is a whole one.
     assert_eq!(restored("data 4 10", "data 5 100 torn"), "0001-002");

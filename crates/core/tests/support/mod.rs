@@ -341,6 +341,7 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                 });
             }
             "torn" => report.record.as_mut().unwrap().complete = false,
+            "was-primary" => report.record.as_mut().unwrap().role = Some(Role::Primary),
             "fenced" => report.fenced = true,
             "terminating" => report.terminating = true,
             "trouble" => report.trouble = words.next().to_owned(),
