@@ -148,11 +148,11 @@ async fn p1_a_majority_of_three_primaries_is_killed_at_once_and_no_key_is_lost()
         let kills =
             primaries.iter().map(|node| group.signal(node, crate::support::group::ENGINE_PROCESS, "KILL"));
         futures::future::try_join_all(kills).await?;
-        group.settled(seconds(120)).await?;
-        keys.all_there().await?;
         for node in &primaries {
-            group.is_replica(&node.name, seconds(60)).await?;
+            group.is_replica(&node.name, seconds(120)).await?;
         }
+        group.settled(seconds(60)).await?;
+        keys.all_there().await?;
         group.no_event("DataLost").await
     })
     .await

@@ -1,6 +1,7 @@
 //! All pods of a group are gone at once.
 
 use crate::support::group::{ENGINE_PROCESS, clustered, spec, stored};
+use crate::support::kills::serves_again;
 use crate::support::{Group, Keys, Sharing, eventually, seconds, tell};
 use anyhow::{Context, Result, ensure};
 use kagami_api::names;
@@ -21,7 +22,13 @@ async fn delete_all_pods(group: &Group<'_>, force: bool) -> Result<()> {
         ensure!(left == 0, "{left} are still there");
         Ok(())
     })
-    .await
+    .await?;
+    // The status may still be the one from before; the engines are asked first.
+    for shard in group.shards().await? {
+        serves_again(group, &shard).await?;
+        group.in_sync(&shard, seconds(120)).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,83 +1,14 @@
-//! P4: what was touched is put back, and then nothing is written.
+//! What was touched by hand is put back.
 
-use crate::support::group::{clustered, stored};
-use crate::support::tools::throughout;
-use crate::support::{Group, Keys, Sharing, Story, eventually, seconds, tell};
+use crate::support::group::clustered;
+use crate::support::{Group, Keys, Sharing, eventually, seconds, tell};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kagami_api::names;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
-
-/// Every kind that a group has, and the group itself.
-const KINDS: &str = "rg,statefulsets,pods,services,endpointslices,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,pdb,pvc,leases,events";
-
-/// The version of every object of the namespace.
-async fn versions(story: &Story) -> Result<BTreeMap<String, String>> {
-    let said =
-        story.kubectl(&["get", KINDS, "-o", "json"], None, seconds(20)).await?.well("listing everything")?;
-    let list: Value = serde_json::from_str(&said)?;
-    let items = list["items"].as_array().context("no items")?;
-    Ok(items
-        .iter()
-        .map(|item| {
-            let text =
-                |pointer: &str| item.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-            (format!("{}/{}", text("/kind"), text("/metadata/name")), text("/metadata/resourceVersion"))
-        })
-        .collect())
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster with the operator"]
-async fn p4_at_rest_nothing_is_written() -> Result<()> {
-    tell("rest", Sharing::SideBySide, seconds(240), async |story| {
-        let enabled = Group::apply(story, "enabled", &stored(clustered(2, 1))).await?;
-        let plain = crate::support::group::spec(json!({ "numCacheClusters": 2 }));
-        let disabled = Group::apply(story, "disabled", &plain).await?;
-        enabled.settled(seconds(120)).await?;
-        disabled.settled(seconds(60)).await?;
-        // What Kubernetes itself still has to write (owner references, readiness) may be under way for some seconds.
-        let mut still = None;
-        eventually("everything has been still for a moment", seconds(60), async || {
-            let now = versions(story).await?;
-            let same = still.as_ref() == Some(&now);
-            still = Some(now);
-            tokio::time::sleep(seconds(2)).await;
-            ensure!(same, "something is still written");
-            Ok(())
-        })
-        .await?;
-        let before = versions(story).await?;
-        for kind in [
-            "ReplicationGroup/",
-            "StatefulSet/",
-            "Pod/",
-            "Service/",
-            "EndpointSlice/",
-            "Lease/",
-            "PodDisruptionBudget/",
-        ] {
-            ensure!(before.keys().any(|key| key.starts_with(kind)), "no {kind} in {:?}", before.keys());
-        }
-        throughout("nothing is written", seconds(20), async || {
-            let now = versions(story).await?;
-            let changed: Vec<&String> = now
-                .iter()
-                .filter(|(key, version)| before.get(*key) != Some(version))
-                .map(|(key, _)| key)
-                .chain(before.keys().filter(|key| !now.contains_key(*key)))
-                .collect();
-            ensure!(changed.is_empty(), "P4: written at rest: {changed:?}");
-            Ok(())
-        })
-        .await
-    })
-    .await
-}
+use serde_json::json;
 
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]

@@ -11,7 +11,13 @@ use serde_json::{Map, Value, json};
 /// The manifests that the converter makes of the seed's template.
 async fn converted() -> Result<Vec<Value>> {
     let template = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/seed.yaml");
-    let said = run(env!("CARGO_BIN_EXE_kagami"), &["convert", "--region", "ap-northeast-1", template], None, seconds(20)).await?;
+    let said = run(
+        env!("CARGO_BIN_EXE_kagami"),
+        &["convert", "--region", "ap-northeast-1", template],
+        None,
+        seconds(20),
+    )
+    .await?;
     let text = said.well("kagami convert examples/seed.yaml")?;
     let documents = text.split("\n---").filter(|part| part.lines().any(|line| line.starts_with("kind:")));
     documents

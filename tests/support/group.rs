@@ -311,6 +311,14 @@ impl<'s> Group<'s> {
         .await
     }
 
+    /// Waits until every node of a shard but its primary follows it.
+    pub(crate) async fn in_sync(&self, shard: &str, limit: Duration) -> Result<()> {
+        for replica in self.replicas_of(shard).await? {
+            self.is_replica(&replica.name, limit).await?;
+        }
+        Ok(())
+    }
+
     /// Sends a signal to a node's engine or agent.
     pub(crate) async fn signal(&self, node: &Node, pattern: &str, signal: &str) -> Result<()> {
         cluster::kill_process(&self.story.namespace, &node.pod, CONTAINER, pattern, signal).await

@@ -48,6 +48,18 @@ impl Kill {
     }
 }
 
+/// Waits until a shard has a primary that accepts writes.
+pub(crate) async fn serves_again(group: &Group<'_>, shard: &str) -> Result<Node> {
+    eventually("the shard accepts writes again", seconds(90), async || {
+        let primary = group.primary_of(shard).await?;
+        let key = format!("{{{}}}:probe", tag(&group.view(&primary).await?.slots)?);
+        let answer = group.ask(&primary, &["SET", &key, "1"]).await?;
+        ensure!(answer == super::engine::Reply::Text("OK".into()), "{answer:?}");
+        Ok(primary)
+    })
+    .await
+}
+
 /// Kills the primary of a shard of the story's choice, as soon as a replica is in sync again, as often as there are kills.
 pub(crate) async fn primaries_are_killed(group: &Group<'_>, kills: &[Kill]) -> Result<()> {
     let story = group.story;
@@ -61,14 +73,7 @@ pub(crate) async fn primaries_are_killed(group: &Group<'_>, kills: &[Kill]) -> R
         keys.fill(100).await?;
         let began = Instant::now();
         kill.strike(group, &old).await?;
-        let new = eventually("the shard accepts writes again", seconds(45), async || {
-            let primary = group.primary_of(shard).await?;
-            let key = format!("{{{}}}:probe", tag(&group.view(&primary).await?.slots)?);
-            let answer = group.ask(&primary, &["SET", &key, "1"]).await?;
-            ensure!(answer == super::engine::Reply::Text("OK".into()), "{answer:?}");
-            Ok(primary)
-        })
-        .await?;
+        let new = serves_again(group, shard).await?;
         let writes_ms = began.elapsed().as_millis();
         ensure!(
             new.name != old.name,
@@ -116,9 +121,13 @@ pub(crate) async fn killed_during_the_sync(story: &Story, rounds: usize) -> Resu
         .await;
         let complete = matches!(&before, Ok(view) if !view.primary && view.link_up && !view.syncing);
         caught += usize::from(!complete);
-        group.signal(&primary, ENGINE_PROCESS, "KILL").await?;
-        group.settled(seconds(150)).await?;
-        let missing = keys.missing().await?.len();
+        Kill::Engine.strike(&group, &primary).await?;
+        // The status may still be the one from before; the engines are asked first.
+        serves_again(&group, "0001").await?;
+        group.in_sync("0001", seconds(150)).await?;
+        group.settled(seconds(60)).await?;
+        let missing =
+            eventually("every slot is served", seconds(60), async || keys.missing().await).await?.len();
         let told = group.events().await?.iter().filter(|(reason, _)| reason == "DataLost").count() > losses;
         story.say(format!(
             "round {round}: the replica was {}, {missing} of {} keys are lost, {} event DataLost",
