@@ -270,11 +270,18 @@ driver_start_machine() {
 driver_silence_machine() { need_node "$1"; network_silence "$1"; say "$1 is silent"; }
 driver_return_machine() { need_node "$1"; network_return "$1"; say "$1 is heard again"; }
 
+# The port may still be held for a moment by threads of the one that was killed; then the new one ends at once.
+apiserver_ready_or_started_again() {
+  apiserver_ready && return
+  is_running "$(control_plane_record apiserver)" || start_control_plane_process apiserver
+  return 1
+}
+
 driver_restart_apiserver() {
   lock; need_up
   stop_process "$(control_plane_record apiserver)" KILL
   start_control_plane_process apiserver
-  wait_for 90 'the apiserver' apiserver_ready || die "the apiserver does not come back ($STATE/log/apiserver.log)"
+  wait_for 90 'the apiserver' apiserver_ready_or_started_again || die "the apiserver does not come back ($STATE/log/apiserver.log)"
   say 'the apiserver is back'
 }
 
