@@ -81,7 +81,14 @@ fn meet(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut
 /// An identity is forgotten when its node lives in another one or is proven to have ended, and no live node says that it
 /// owns a slot. Everybody is told at once, inside the ban time of a minute.
 fn forget(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut Plan) {
-    let living: BTreeSet<&str> = members.iter().map(|member| member.cluster.my_id.as_str()).collect();
+    // Everybody who lives is asked, also those of a shard whose term is not known (any more).
+    let views: Vec<&ClusterView> = group
+        .shards
+        .iter()
+        .flat_map(|shard| &shard.nodes)
+        .filter_map(|node| observed.engine(&node.name)?.cluster.as_ref())
+        .collect();
+    let living: BTreeSet<&str> = views.iter().map(|cluster| cluster.my_id.as_str()).collect();
     let everybody_asked = group.shards.iter().flat_map(|shard| &shard.nodes).all(|node| {
         observed.parked(&node.name).is_some()
             || observed.engine(&node.name).is_some_and(|engine| engine.cluster.is_some())
@@ -102,15 +109,15 @@ fn forget(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &m
         })
         .map(|(_, id)| id.as_str())
         .collect();
-    let owners: BTreeSet<&str> = members
+    let owners: BTreeSet<&str> = views
         .iter()
-        .flat_map(|member| &member.cluster.nodes)
+        .flat_map(|cluster| &cluster.nodes)
         .filter(|line| !line.slots.is_empty())
         .map(|line| line.id.as_str())
         .collect();
-    let followed: BTreeSet<&str> = members
+    let followed: BTreeSet<&str> = views
         .iter()
-        .flat_map(|member| &member.cluster.nodes)
+        .flat_map(|cluster| &cluster.nodes)
         .filter(|line| line.myself)
         .filter_map(|line| line.primary_id.as_deref())
         .collect();

@@ -483,10 +483,12 @@ impl View<'_> {
             return None;
         }
         let copies = self.live_copies();
-        // Among the furthest, one that is the primary already keeps the role: a second one beside it would break P2.
-        let furthest = copies.first().map(|(_, _, engine)| engine.offset);
-        let in_office =
-            copies.iter().find(|(_, _, engine)| Some(engine.offset) >= furthest && is_primary(engine));
+        // Among the best, one that is the primary already keeps the role: a second one beside it would break P2.
+        let rank = |(_, report, engine): &(&str, &Report, &EngineView)| {
+            (report.record.as_ref().map_or(0, |record| record.data_term), engine.offset)
+        };
+        let best = copies.first().map(rank);
+        let in_office = copies.iter().find(|copy| Some(rank(copy)) == best && is_primary(copy.2));
         if let Some((node, report, engine)) = in_office.or(copies.first()) {
             let raised = self.raise(Some(lease), node, report, cause, plan);
             if engine.role == Some(Role::Primary) {

@@ -156,7 +156,8 @@ fn keep_shards(
                 }
                 shards.push(shard);
             }
-            None if observed.formed => {}
+            // A shard that has nodes is a shard, also if somebody deleted its lease.
+            None if observed.formed && !kept.values().any(|inputs| inputs.shard == shard.id) => {}
             None => shards.push(shard.clone()),
         }
     }

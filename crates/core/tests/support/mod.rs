@@ -10,7 +10,14 @@
 //! 0001-002 replica 100 of 0001-001
 //! machine m1 notready
 //! ```
-#![allow(dead_code, clippy::allow_attributes, reason = "each set of tests needs another part of it")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each set of tests needs another part of it"
+)]
 
 pub(crate) mod model;
 
