@@ -351,13 +351,20 @@ fn member(
                 None => false,
             }
     });
-    let once = known
-        .is_some_and(|known| matches!(known.status, Some(MemberStatus::Available | MemberStatus::Rebooting)));
+    let was = known.and_then(|known| known.status);
+    let once =
+        matches!(was, Some(MemberStatus::Available | MemberStatus::Rebooting | MemberStatus::Modifying));
+    // It runs on and only changes whom it follows: nothing was started again.
+    let same_life = matches!(was, Some(MemberStatus::Available | MemberStatus::Modifying))
+        && engine.is_some()
+        && report.map(|report| report.boot.to_string()) == known.and_then(|known| known.boot.clone());
     let silent = matches!(observed.nodes.get(node).map(|seen| &seen.agent), Some(Agent::Silent { .. }));
     let status = if serves {
         MemberStatus::Available
     } else if report.is_some_and(|report| report.terminating) || pod.is_some_and(|pod| pod.deleting) {
         MemberStatus::Deleting
+    } else if same_life {
+        MemberStatus::Modifying
     } else if once
         || silent
         || report.is_some_and(|report| report.exits > 0 && report.state != EngineState::Running)
