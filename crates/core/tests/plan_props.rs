@@ -2,8 +2,14 @@
 
 mod support;
 
-use support::desired;
+use kagami_core::check::check;
+use kagami_core::observed::{Agent, Observed};
+use kagami_core::plan::Act;
+use kagami_protocol::{Command, EngineView};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
 use support::model::World;
+use support::{Scene, bare, desired};
 
 fn shapes() -> Vec<(String, bool, bool)> {
     let mut shapes = Vec::new();
@@ -121,5 +127,180 @@ fn a_primary_hands_over_before_it_goes_and_nothing_is_lost() {
         world.converge(20);
         assert!(before.iter().all(|write| world.served("0001").contains(write)));
         assert!(!world.events.iter().any(|event| event.starts_with("DataLost")));
+    }
+}
+
+/// One node, as a line of a drawing without its name.
+fn node_line(shard: usize, nodes: usize, cluster: bool) -> impl Strategy<Value = String> {
+    let primary = (0..200i64, any::<bool>()).prop_map(move |(offset, slotless)| {
+        format!("primary {offset}{}", if slotless && cluster { " slotless" } else { "" })
+    });
+    let link = prop_oneof![
+        3 => Just(String::new()),
+        1 => Just(" syncing".to_owned()),
+        1 => Just(" loading".to_owned()),
+        1 => Just(" down 5 incomplete".to_owned()),
+        2 => (0..6000u64).prop_map(|ms| format!(" down {ms}")),
+    ];
+    let replica = (0..200i64, 1..=nodes, link)
+        .prop_map(move |(offset, of, link)| format!("replica {offset} of {shard:04}-{of:03}{link}"));
+    let data = (1..5u64, 0..200i64, any::<bool>()).prop_map(|(term, offset, torn)| {
+        format!("parked data {term} {offset}{}", if torn { " torn" } else { "" })
+    });
+    let engine = prop_oneof![
+        3 => primary,
+        4 => replica,
+        2 => Just("parked".to_owned()),
+        1 => data,
+        1 => Just("starting".to_owned()),
+        1 => Just("mute".to_owned()),
+    ];
+    let pod = prop_oneof![
+        8 => Just(""),
+        1 => Just(" deleting"),
+        1 => Just(" terminated"),
+        1 => Just(" notready"),
+        1 => Just(" young"),
+        1 => Just(" uid other"),
+    ];
+    let agent = prop_oneof![
+        8 => Just(String::new()),
+        2 => (0..90_000u64).prop_map(|ms| format!(" silent {ms}")),
+        1 => Just(" unheard".to_owned()),
+        1 => Just(" nopod".to_owned()),
+        1 => Just(" unplaced".to_owned()),
+        1 => Just(" terminating".to_owned()),
+        1 => Just(" fenced".to_owned()),
+        1 => Just(" trouble words".to_owned()),
+    ];
+    (engine, 1..3u32, 0..6u64, pod, agent)
+        .prop_map(|(engine, run, term, pod, agent)| format!("{engine} boot {run} term {term}{pod}{agent}"))
+}
+
+fn lease_line(shard: usize, nodes: usize) -> impl Strategy<Value = String> {
+    let cause =
+        prop::sample::select(vec!["birth", "death", "silence", "handover", "restore", "empty", "adopted"]);
+    let previous = prop::option::of((1..=nodes, 1..3u32));
+    (1..6u64, 1..=nodes, 1..3u32, previous, cause, 0..6_000i64, any::<bool>()).prop_map(
+        move |(term, holder, run, previous, cause, since, served)| {
+            let previous = previous.filter(|(node, of)| (*node, *of) != (holder, run)).map_or_else(String::new, |(node, run)| {
+                format!(" previous {shard:04}-{node:03}/{run}")
+            });
+            let served = if served { " served" } else { "" };
+            format!("lease {shard:04} term {term} holder {shard:04}-{holder:03}/{run}{previous} cause {cause} since {since}{served}")
+        },
+    )
+}
+
+fn drawing() -> impl Strategy<Value = String> {
+    (1..=3usize, 1..=3usize, any::<bool>(), any::<bool>(), any::<bool>()).prop_flat_map(
+        |(shards, nodes, cluster, volumes, formed)| {
+            let shards = if cluster { shards } else { 1 };
+            let each: Vec<_> = (1..=shards)
+                .map(|shard| {
+                    let lines: Vec<_> = (1..=nodes).map(|_| node_line(shard, nodes, cluster)).collect();
+                    (prop::option::weighted(0.85, lease_line(shard, nodes)), lines)
+                })
+                .collect();
+            let machine = prop_oneof![6 => Just(""), 2 => Just("notready"), 1 => Just("out-of-service"), 1 => Just("cordoned")];
+            let watching = prop::sample::select(vec![0u64, 2_000, 10_000, 600_000]);
+            (each, prop::collection::vec(machine, 3), watching).prop_map(move |(each, machines, watching)| {
+                let mode = if cluster { "cluster" } else { "plain" };
+                let mut text = format!(
+                    "{shards}x{nodes} {mode}{}{}\nwatching {watching}\n",
+                    if volumes { " volumes" } else { "" },
+                    if formed { " formed" } else { "" }
+                );
+                for (index, machine) in machines.iter().enumerate() {
+                    text.push_str(&format!("machine m{} {machine}\n", index + 1));
+                }
+                for (shard, (lease, lines)) in each.into_iter().enumerate() {
+                    text.extend(lease.map(|lease| format!("{lease}\n")));
+                    for (node, line) in lines.into_iter().enumerate() {
+                        text.push_str(&format!("{:04}-{:03} {line}\n", shard + 1, node + 1));
+                    }
+                }
+                text
+            })
+        },
+    )
+}
+
+fn whole(engine: &EngineView) -> bool {
+    engine.complete && !engine.loading
+}
+
+fn up(observed: &Observed, node: &str) -> bool {
+    observed.nodes.get(node).is_some_and(|seen| matches!(seen.agent, Agent::Up(_)))
+}
+
+fn assert_well_behaved(scene: &Scene) -> Result<(), TestCaseError> {
+    let (frozen, plan) = scene.plan();
+    let notes = check(&frozen.desired, &scene.observed, &plan);
+    prop_assert!(notes.is_empty(), "{notes:?}\n{plan}");
+    prop_assert_eq!(plan.to_string(), scene.plan().1.to_string(), "the same question has the same answer");
+    prop_assert_eq!(plan.is_met(), plan.to_string().is_empty());
+    let shard_of: BTreeMap<&str, &str> =
+        frozen.desired.nodes().map(|(shard, node)| (node.name.as_str(), shard.id.as_str())).collect();
+    let mut disturbed: BTreeMap<&str, usize> = BTreeMap::new();
+    for step in &plan.steps {
+        let node = match &step.act {
+            Act::Order { node, boot, .. } => {
+                prop_assert!(up(&scene.observed, node), "{node} is ordered and is not heard");
+                prop_assert_eq!(scene.observed.report(node).map(|report| &report.boot), Some(boot));
+                node
+            }
+            Act::HandOver(hand) => {
+                prop_assert!(up(&scene.observed, &hand.from) && up(&scene.observed, &hand.to));
+                &hand.to
+            }
+            Act::RaiseTerm(raise) => {
+                let before = scene.observed.leases.get(&raise.shard);
+                prop_assert!(
+                    before.is_none_or(|lease| raise.term > lease.term),
+                    "the term goes back:\n{plan}"
+                );
+                let others = frozen.desired.nodes().filter(|(shard, _)| shard.id == raise.shard);
+                let holds = |node: &str| scene.observed.engine(node).is_some_and(whole);
+                prop_assert!(
+                    holds(&raise.holder) || !others.into_iter().any(|(_, node)| holds(&node.name)),
+                    "P1: {} is made the holder and holds nothing:\n{plan}",
+                    raise.holder
+                );
+                for (_, node) in frozen.desired.nodes().filter(|(shard, _)| shard.id == raise.shard) {
+                    let seen = scene.observed.report(&node.name).map_or(0, |report| report.term);
+                    prop_assert!(raise.term > seen, "{} has seen term {seen}:\n{plan}", node.name);
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        if step.act.disruptive() {
+            *disturbed.entry(shard_of.get(node.as_str()).copied().unwrap_or_default()).or_default() += 1;
+        }
+        if let Act::Order { command, .. } = &step.act
+            && let Command::Start(start) = &**command
+        {
+            prop_assert!(!start.directives.is_empty() && start.announce.host == support::ip(node));
+        }
+    }
+    prop_assert!(disturbed.values().all(|count| *count == 1), "{disturbed:?}:\n{plan}");
+    Ok(())
+}
+
+/// A few with every change, and as many as one likes by hand.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_state_makes_a_plan_that_breaks_a_promise(text in drawing()) {
+        let mut scene = bare(&text);
+        assert_well_behaved(&scene)?;
+        scene.world_is_met();
+        assert_well_behaved(&scene)?;
     }
 }
