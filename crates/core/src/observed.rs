@@ -301,8 +301,11 @@ impl Observed {
                 if report.state == EngineState::Parked && up {
                     return Life::Ended(Proof::Agent);
                 }
-            } else if report.boot.pod_uid == boot.pod_uid {
-                // Lives of one Pod follow each other: the kubelet starts a container again only after the last has ended.
+            } else if report.boot.pod_uid == boot.pod_uid
+                && (report.boot.agent != boot.agent || report.boot.run > boot.run)
+            {
+                // Lives of one Pod follow each other: the kubelet starts a container again only after the last has ended. An
+                // older report than the boot is of before it (another process raised the term), and proves nothing.
                 return Life::Ended(Proof::Agent);
             }
         }

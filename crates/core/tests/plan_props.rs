@@ -1,9 +1,11 @@
 //! What holds for every state, and that plans lead somewhere from every one that the model can reach.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use kagami_core::check::check;
-use kagami_core::observed::{Agent, Observed};
+use kagami_core::observed::{Agent, Observed, is_primary};
 use kagami_core::plan::Act;
 use kagami_protocol::{Command, EngineView};
 use proptest::prelude::*;
@@ -180,8 +182,9 @@ fn node_line(shard: usize, nodes: usize, cluster: bool) -> impl Strategy<Value =
 fn lease_line(shard: usize, nodes: usize) -> impl Strategy<Value = String> {
     let cause =
         prop::sample::select(vec!["birth", "death", "silence", "handover", "restore", "empty", "adopted"]);
-    let previous = prop::option::of((1..=nodes, 1..3u32));
-    (1..6u64, 1..=nodes, 1..3u32, previous, cause, 0..6_000i64, any::<bool>()).prop_map(
+    // What an agent reports is never older than what a lease was raised for.
+    let previous = prop::option::of((1..=nodes, Just(1u32)));
+    (1..6u64, 1..=nodes, Just(1u32), previous, cause, 0..6_000i64, any::<bool>()).prop_map(
         move |(term, holder, run, previous, cause, since, served)| {
             let previous = previous.filter(|(node, of)| (*node, *of) != (holder, run)).map_or_else(String::new, |(node, run)| {
                 format!(" previous {shard:04}-{node:03}/{run}")
@@ -275,6 +278,17 @@ fn assert_well_behaved(scene: &Scene) -> Result<(), TestCaseError> {
             }
             _ => continue,
         };
+        if let Act::Order { command, .. } = &step.act
+            && matches!(**command, Command::Promote { .. })
+        {
+            let rival = frozen.desired.nodes().find(|(shard, other)| {
+                shard_of.get(node.as_str()) == Some(&shard.id.as_str())
+                    && other.name != *node
+                    && scene.observed.engine(&other.name).is_some_and(is_primary)
+                    && scene.observed.report(&other.name).is_some_and(|report| !report.fenced)
+            });
+            prop_assert!(rival.is_none(), "P2: {node} is promoted beside {}:\n{plan}", rival.unwrap().1.name);
+        }
         if step.act.disruptive() {
             *disturbed.entry(shard_of.get(node.as_str()).copied().unwrap_or_default()).or_default() += 1;
         }
