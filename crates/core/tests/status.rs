@@ -1,5 +1,7 @@
 //! What a group tells of itself, and when it tells it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
