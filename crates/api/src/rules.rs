@@ -176,15 +176,17 @@ pub fn replication_group() -> Vec<AdmissionRule> {
             &format!("!({} == 'valkey' && {} == 'redis')", engine_of("oldSelf"), engine_of("self")),
             "engine cannot be changed from valkey to redis.",
         ),
-        spec(
+        // Compared with the version that runs, not with the one that was asked for before: a mistake can be taken back.
+        object(
             "V04",
-            "engineVersion",
             &format!(
-                "!has(self.engineVersion) || !has(oldSelf.engineVersion) || {} != {} || !self.engineVersion.{plain} || !oldSelf.engineVersion.{plain} || {} >= {}",
-                engine_of("self"),
-                engine_of("oldSelf"),
-                version("self"),
-                version("oldSelf"),
+                "!has(self.spec.engineVersion) || (has(oldSelf.spec.engineVersion) && self.spec.engineVersion == oldSelf.spec.engineVersion) \
+                 || !has(oldSelf.status) || !has(oldSelf.status.resolved) || !has(oldSelf.status.resolved.engineVersion) \
+                 || {} != {} || !self.spec.engineVersion.{plain} || !oldSelf.status.resolved.engineVersion.{plain} || {} >= {}",
+                engine_of("self.spec"),
+                engine_of("oldSelf.spec"),
+                version("self.spec"),
+                version("oldSelf.status.resolved"),
             ),
             "engineVersion cannot be decreased: an engine is upgraded, never downgraded.",
         ),

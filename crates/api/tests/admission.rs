@@ -29,6 +29,15 @@ fn object(name: &str, spec: &Value) -> Value {
     json!({ "metadata": { "name": name }, "spec": spec })
 }
 
+/// The same as it runs: the status tells the version.
+fn running(name: &str, spec: &Value) -> Value {
+    let mut object = object(name, spec);
+    if let Some(version) = spec.get("engineVersion") {
+        object["status"] = json!({ "resolved": { "engineVersion": version } });
+    }
+    object
+}
+
 /// What an object is refused with.
 fn messages(kind: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
     match Validator::new().validate_compiled(schema(kind), new, old) {
@@ -420,7 +429,7 @@ fn cases() -> Vec<Case> {
 #[test]
 fn each_rule_lets_one_object_pass_and_refuses_another_with_its_words() {
     for case in cases() {
-        let old = case.old.as_ref().map(|spec| object("group", &full(spec)));
+        let old = case.old.as_ref().map(|spec| running("group", &full(spec)));
         let accepted = messages("ReplicationGroup", &object("group", &full(&case.accepted)), old.as_ref());
         assert!(accepted.is_empty(), "{} {}: {accepted:?}", case.number, case.accepted);
         let refused = messages("ReplicationGroup", &object("group", &full(&case.refused)), old.as_ref());
@@ -438,7 +447,7 @@ fn every_rule_of_a_group_is_tried_and_no_message_comes_from_elsewhere() {
     let mut seen = BTreeSet::new();
     let rules: Vec<AdmissionRule> = rules::replication_group();
     for case in cases() {
-        let old = case.old.as_ref().map(|spec| object("group", &full(spec)));
+        let old = case.old.as_ref().map(|spec| running("group", &full(spec)));
         for message in messages("ReplicationGroup", &object("group", &full(&case.refused)), old.as_ref()) {
             let rule = rules.iter().find(|rule| rule.message == message);
             assert!(rule.is_some(), "{} {}: {message}", case.number, case.refused);
@@ -453,6 +462,19 @@ fn every_rule_of_a_group_is_tried_and_no_message_comes_from_elsewhere() {
     let untried: Vec<&str> =
         rules.iter().filter(|rule| !seen.contains(&rule.message)).map(|rule| rule.message.as_str()).collect();
     assert!(untried.is_empty(), "{untried:?}");
+}
+
+#[test]
+fn a_version_that_was_asked_for_by_mistake_can_be_taken_back() {
+    let of = |version: &str| {
+        let mut object = object("group", &full(&json!({ "engineVersion": version })));
+        object["status"] = json!({ "resolved": { "engineVersion": "7.0" } });
+        object
+    };
+    let mistaken = of("7.9");
+    assert_eq!(messages("ReplicationGroup", &of("7.0"), Some(&mistaken)), Vec::<String>::new());
+    assert_eq!(messages("ReplicationGroup", &mistaken, Some(&mistaken)), Vec::<String>::new());
+    assert!(messages("ReplicationGroup", &of("6.2"), Some(&mistaken))[0].contains("cannot be decreased"));
 }
 
 #[test]

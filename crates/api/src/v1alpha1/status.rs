@@ -226,6 +226,7 @@ pub struct PendingModifiedValues {
 pub struct Resolved {
     /// The version of the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub engine_version: Option<String>,
     /// Its image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
