@@ -216,6 +216,14 @@ fn death_is_proven_by_the_kubelet_the_administrator_or_the_operators_own_memory(
 }
 
 #[test]
+fn a_report_from_before_the_boot_of_the_lease_proves_no_death() {
+    let scene = draw(
+        "1x2 plain formed\n lease 0001 term 2 holder 0001-001/2 served\n 0001-001 primary 100 boot 1\n 0001-002 replica 100 of 0001-001",
+    );
+    assert_plan(&scene, "wait NodeUnknown 0001-001");
+}
+
+#[test]
 fn the_furthest_copy_is_promoted_and_the_name_decides_between_equals() {
     let case = |b: &str, c: &str| {
         draw(&format!(
