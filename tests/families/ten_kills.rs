@@ -3,7 +3,7 @@
 use crate::support::group::{clustered, stored};
 use crate::support::kills::primaries_are_killed;
 use crate::support::{Group, Kill, Sharing, seconds, tell};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 async fn killed(kill: Kill, shards: usize, volumes: bool) -> Result<()> {
     let way = match kill {
@@ -17,7 +17,14 @@ async fn killed(kill: Kill, shards: usize, volumes: bool) -> Result<()> {
         let spec = clustered(shards, 1);
         let group = Group::apply(story, "killed", &if volumes { stored(spec) } else { spec }).await?;
         group.settled(seconds(120)).await?;
-        primaries_are_killed(&group, &[kill; 10]).await
+        primaries_are_killed(&group, &[kill; 10]).await?;
+        // The agent starts the engine again at once, so that nobody would notice if it did not tell.
+        if kill != Kill::Agent && shards == 1 {
+            let message = group.degraded("CrashLooping", seconds(30)).await?;
+            let how = if kill == Kill::Engine { "signal 9" } else { "out of memory" };
+            ensure!(message.contains(how), "{message}");
+        }
+        Ok(())
     })
     .await
 }

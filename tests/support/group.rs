@@ -143,30 +143,14 @@ impl<'s> Group<'s> {
     /// Every node is available, and nothing is amiss or being changed.
     pub(crate) async fn settled(&self, limit: Duration) -> Result<Duration> {
         let began = Instant::now();
-        self.wait("available, whole and at rest", limit, |group, status| {
-            ensure!(
-                status.observed_generation == group.metadata.generation,
-                "the status is of an older spec"
-            );
-            ensure!(status.status == Some(GroupStatus::Available), "not available");
-            let (ready, all) =
-                status.nodes_ready.as_deref().and_then(|text| text.split_once('/')).unwrap_or(("0", "?"));
-            ensure!(ready == all, "{ready} of {all} nodes");
-            for (kind, wanted) in [("Ready", "True"), ("Progressing", "False"), ("Degraded", "False")] {
-                let found = status.conditions.iter().find(|condition| condition.type_ == kind);
-                let found = found.with_context(|| format!("no condition {kind}"))?;
-                ensure!(
-                    found.status == wanted,
-                    "{kind} is {}: {} {}",
-                    found.status,
-                    found.reason,
-                    found.message
-                );
-            }
-            Ok(())
-        })
-        .await?;
+        self.wait("available, whole and at rest", limit, |group, status| at_rest(group, status, &[])).await?;
         Ok(began.elapsed())
+    }
+
+    /// The same of a group whose engines were ended again and again, which its status tells for some minutes.
+    pub(crate) async fn whole(&self, limit: Duration) -> Result<()> {
+        let what = "available, whole, and nothing amiss but that engines have ended";
+        self.wait(what, limit, |group, status| at_rest(group, status, &["CrashLooping"])).await
     }
 
     /// Degraded with a reason; gives the message.
@@ -384,6 +368,27 @@ impl<'s> Group<'s> {
     pub(crate) async fn ask(&self, node: &Node, words: &[&str]) -> Result<Reply> {
         self.connect(node).await?.command(words).await
     }
+}
+
+/// Whether every node is available and nothing is amiss, but for reasons that are expected.
+fn at_rest(group: &ReplicationGroup, status: &ReplicationGroupStatus, expected: &[&str]) -> Result<()> {
+    ensure!(status.observed_generation == group.metadata.generation, "the status is of an older spec");
+    ensure!(status.status == Some(GroupStatus::Available), "not available");
+    let (ready, all) =
+        status.nodes_ready.as_deref().and_then(|text| text.split_once('/')).unwrap_or(("0", "?"));
+    ensure!(ready == all, "{ready} of {all} nodes");
+    for (kind, wanted) in [("Ready", "True"), ("Progressing", "False"), ("Degraded", "False")] {
+        let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+        let found = found.with_context(|| format!("no condition {kind}"))?;
+        ensure!(
+            found.status == wanted || (kind == "Degraded" && expected.contains(&found.reason.as_str())),
+            "{kind} is {}: {} {}",
+            found.status,
+            found.reason,
+            found.message
+        );
+    }
+    Ok(())
 }
 
 /// A status in one line.

@@ -94,7 +94,7 @@ pub(crate) async fn primaries_are_killed(group: &Group<'_>, kills: &[Kill]) -> R
     }
     keys.all_there().await?;
     group.no_event("DataLost").await?;
-    group.settled(seconds(60)).await?;
+    group.whole(seconds(60)).await?;
     keys.all_there().await
 }
 
@@ -125,7 +125,7 @@ pub(crate) async fn killed_during_the_sync(story: &Story, rounds: usize) -> Resu
         // The status may still be the one from before; the engines are asked first.
         serves_again(&group, "0001").await?;
         group.in_sync("0001", seconds(150)).await?;
-        group.settled(seconds(60)).await?;
+        group.whole(seconds(60)).await?;
         let missing =
             eventually("every slot is served", seconds(60), async || keys.missing().await).await?.len();
         let told = group.events().await?.iter().filter(|(reason, _)| reason == "DataLost").count() > losses;
