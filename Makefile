@@ -61,7 +61,7 @@ kubeconfig: ## Prints the path of the cluster's kubeconfig: export KUBECONFIG=$(
 	@local/cluster kubeconfig
 
 .PHONY: deploy
-deploy: ## Installs the operator with Helm, as it is in this clone.
+deploy: load ## Installs the operator with Helm, as it is in this clone.
 	@$(STEP) 'operator installed with Helm' scripts/deploy
 
 ##@ Build
@@ -75,7 +75,7 @@ image: deps ## Compiles the static binaries and makes the image; prints the arch
 	@scripts/image
 
 .PHONY: load
-load: ## Brings the image to the cluster's machines.
+load: cluster ## Brings the image to the cluster's machines.
 	@$(STEP) 'image built and loaded' scripts/load
 
 .PHONY: crds
@@ -116,7 +116,7 @@ test-unit: ## Unit, table and property tests; no cluster.
 	@$(STEP) 'unit tests' cargo test --workspace --locked
 
 .PHONY: test-chart
-test-chart: ## The Helm chart: rendered in many ways, tried on the apiserver, installed, upgraded, uninstalled, installed again.
+test-chart: load ## The Helm chart: rendered in many ways, tried on the apiserver, installed, upgraded, uninstalled, installed again.
 	@$(STEP) 'chart tests' charts/kagami/tests/run
 
 .PHONY: test-cluster
