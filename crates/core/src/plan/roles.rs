@@ -530,10 +530,7 @@ impl View<'_> {
             plan.again(250);
             return copies.first().map(|(node, ..)| (*node).to_owned());
         }
-        let just_now =
-            self.observed.report(&lease.holder).and_then(|report| report.last_exit.as_ref()).is_some_and(
-                |exit| exit.boot == lease.boot && (self.observed.now_ms - exit.at_ms).abs() < NOTICE_MS,
-            );
+        let just_now = self.just_died(lease);
         let address = self.observed.address(&lease.holder, self.group.port, 0)?;
         copies
             .iter()
@@ -541,6 +538,13 @@ impl View<'_> {
                 just_now && engine.link.as_ref().is_some_and(|link| link.up && link.host == address.host)
             })
             .map(|(node, ..)| (*node).to_owned())
+    }
+
+    /// Whether the holder's life ended so recently that what its replicas last said may be from before.
+    fn just_died(&self, lease: &ShardLease) -> bool {
+        self.observed.report(&lease.holder).and_then(|report| report.last_exit.as_ref()).is_some_and(|exit| {
+            exit.boot == lease.boot && (self.observed.now_ms - exit.at_ms).abs() < NOTICE_MS
+        })
     }
 
     /// P3: silence promotes only where Kubernetes and every replica have lost the primary too, and after the fence.
@@ -597,16 +601,18 @@ impl View<'_> {
 
     /// No live node holds a whole copy: the best volume is restored, or the shard starts empty.
     fn no_live_copy(&self, lease: &ShardLease, plan: &mut Plan) -> Option<Primary> {
+        // A transfer that was under way ends by itself, whole or not: within moments of its primary's death, or `repl-timeout`.
         if let Some(node) = self.nodes().find(|node| {
-            self.observed
-                .engine(node)
-                .is_some_and(|engine| engine.loading && engine.role == Some(Role::Replica))
+            self.observed.engine(node).is_some_and(|engine| {
+                let transfer = engine.loading || engine.link.as_ref().is_some_and(|link| link.syncing);
+                engine.role == Some(Role::Replica) && (transfer || self.just_died(lease))
+            })
         }) {
             let node = node.to_owned();
             plan.wait(
                 Reason::NoLiveCopy,
                 &*self.shard.id,
-                format!("{node} is loading a copy that it has received; it may be whole"),
+                format!("{node} is receiving or loading a copy; it may be whole"),
             );
             plan.again(100);
             return None;
