@@ -1,0 +1,527 @@
+//! What a node does with the packets of the cluster bus.
+
+use super::cluster::{Cluster, Node};
+use super::interface::{Ip, Lane};
+use super::process::Engine;
+use super::slots::Slots;
+use super::types::{Body, Bus, Gossip, Header, Heartbeat, NodeId, Says};
+use std::sync::Arc;
+
+/// Connections that one peer may have open; the oldest goes.
+const INBOUND_PER_PEER: usize = 4;
+
+impl Engine {
+    pub(super) fn header(&self) -> Option<Arc<Header>> {
+        let cluster = self.cluster.as_ref()?;
+        let me = cluster.me();
+        let primary = cluster.my_primary();
+        Some(Arc::new(Header {
+            sender: me.id,
+            addr: self.settings.own,
+            replica: me.replica,
+            primary: me.primary,
+            current_epoch: cluster.current_epoch,
+            config_epoch: primary.map_or(me.epoch, |node| node.epoch),
+            slots: primary.map(|node| node.slots.clone()).unwrap_or_default(),
+            offset: self.repl.offset,
+            paused: !me.replica && cluster.manual.end_ms != 0 && cluster.manual.replica.is_some(),
+            shard: me.shard,
+        }))
+    }
+
+    /// Sends over the link to a node; nothing where there is none.
+    pub(super) fn send_bus(&mut self, index: usize, opens: bool, bus: Bus) {
+        let Some(header) = self.header() else { return };
+        let Some(cluster) = &mut self.cluster else { return };
+        let node = &mut cluster.nodes[index];
+        let Some(link) = node.link else { return };
+        if matches!(bus, Bus::Ping(_) | Bus::Meet(_)) && node.ping_sent.is_none() {
+            node.ping_sent = Some(self.now);
+        }
+        let addr = node.addr;
+        let body = Body { port: addr.bus_port, says: Says::Bus { opens, header, bus } };
+        self.send(addr.ip, Lane::Bus, link.connection, Some(body));
+    }
+
+    pub(super) fn heartbeat(&mut self, to: Option<NodeId>) -> Heartbeat {
+        match &self.cluster {
+            Some(cluster) => cluster.heartbeat(to, self.can, &mut self.chance, self.now),
+            None => Heartbeat::default(),
+        }
+    }
+
+    /// Tells every node at once, without being asked.
+    pub(super) fn broadcast(&mut self, replicas_of_mine_only: bool) {
+        let Some(cluster) = &self.cluster else { return };
+        let mine = cluster.my_primary().map(|node| node.id);
+        let to: Vec<usize> = (1..cluster.nodes.len())
+            .filter(|index| {
+                let node = &cluster.nodes[*index];
+                let local = node.replica && node.primary.is_some() && node.primary == mine;
+                node.link.is_some() && !node.handshake && (!replicas_of_mine_only || local)
+            })
+            .collect();
+        for index in to {
+            let heartbeat = self.heartbeat(None);
+            self.send_bus(index, false, Bus::Pong(heartbeat));
+        }
+    }
+
+    pub(super) fn bus_broken(&mut self, peer: Ip, connection: u64) {
+        let Some(cluster) = &mut self.cluster else { return };
+        cluster.inbound.retain(|open| *open != (peer, connection));
+        let found =
+            cluster.nodes.iter_mut().find(|node| node.link.is_some_and(|link| link.connection == connection));
+        if let Some(node) = found {
+            node.link = None;
+            cluster.hurry(self.now);
+        }
+    }
+
+    pub(super) fn bus_packet(&mut self, from: Ip, connection: u64, opens: bool, header: &Header, bus: Bus) {
+        let now = self.now;
+        let Some(cluster) = &mut self.cluster else {
+            self.reset(from, Lane::Bus, connection);
+            return;
+        };
+        let link = cluster.nodes.iter().position(|node| {
+            node.link.is_some_and(|link| link.connection == connection) && node.addr.ip == from
+        });
+        if link.is_none() && !cluster.inbound.contains(&(from, connection)) {
+            if !opens {
+                self.reset(from, Lane::Bus, connection);
+                return;
+            }
+            if cluster.inbound.iter().filter(|(peer, _)| *peer == from).count() >= INBOUND_PER_PEER
+                && let Some(oldest) = cluster.inbound.iter().position(|(peer, _)| *peer == from)
+            {
+                cluster.inbound.remove(oldest);
+            }
+            cluster.inbound.push((from, connection));
+        }
+        let sender = cluster.index(header.sender).filter(|index| !cluster.nodes[*index].handshake);
+        if sender == Some(0) {
+            // It met itself.
+            if let Some(index) = link.filter(|index| cluster.nodes[*index].handshake) {
+                cluster.remove(index);
+            }
+            return;
+        }
+        if let Some(index) = sender {
+            cluster.nodes[index].data_ms = now;
+            self.note_sender(index, header);
+        }
+        match bus {
+            Bus::Ping(heartbeat) => {
+                self.pong(from, connection);
+                self.heard(sender, None, from, header, &heartbeat, true);
+            }
+            Bus::Meet(heartbeat) => {
+                if sender.is_none() {
+                    self.met(header);
+                }
+                self.pong(from, connection);
+                self.heard(sender, None, from, header, &heartbeat, false);
+            }
+            Bus::Pong(heartbeat) => {
+                let Some(sender) = self.handshaken(sender, link, header) else { return };
+                self.heard(sender, link, from, header, &heartbeat, false);
+            }
+            Bus::Fail(about) => self.told_of_failure(sender, about),
+            Bus::AuthRequest { force } => {
+                if let Some(sender) = sender {
+                    self.vote(sender, header, force);
+                }
+            }
+            Bus::AuthAck => {
+                if let Some(sender) = sender {
+                    self.take_vote(sender, header);
+                }
+            }
+            Bus::ManualStart => {
+                if let Some(sender) = sender {
+                    self.manual_start(sender);
+                }
+            }
+            Bus::Update { about, config_epoch, slots } => {
+                if sender.is_some() {
+                    self.told_of_owner(about, config_epoch, &slots);
+                }
+            }
+        }
+    }
+
+    fn note_sender(&mut self, index: usize, header: &Header) {
+        let offset_due = {
+            let Some(cluster) = &mut self.cluster else { return };
+            cluster.current_epoch = cluster.current_epoch.max(header.current_epoch);
+            let node = &mut cluster.nodes[index];
+            node.epoch = node.epoch.max(header.config_epoch);
+            node.offset = header.offset;
+            let id = node.id;
+            let waits = cluster.manual.end_ms != 0 && cluster.manual.primary_offset < 0;
+            waits && header.paused && cluster.me().replica && cluster.me().primary == Some(id)
+        };
+        if offset_due && let Some(cluster) = &mut self.cluster {
+            cluster.manual.primary_offset = header.offset;
+            cluster.todo.manual = true;
+        }
+    }
+
+    fn pong(&mut self, to: Ip, connection: u64) {
+        let heartbeat = self.heartbeat(None);
+        let Some(header) = self.header() else { return };
+        let says = Says::Bus { opens: false, header, bus: Bus::Pong(heartbeat) };
+        self.send(to, Lane::Bus, connection, Some(Body { port: 0, says }));
+    }
+
+    /// A stranger introduces itself: a handshake begins from here, too.
+    fn met(&mut self, header: &Header) {
+        let (id, shard) = (NodeId(self.chance.next()), self.chance.next());
+        let Some(cluster) = &mut self.cluster else { return };
+        let mut node = Node::new(id, header.addr, shard, self.now);
+        node.handshake = true;
+        cluster.nodes.push(node);
+        cluster.hurry(self.now);
+    }
+
+    /// A pong ends a handshake, or shows that somebody else is at an address. `None` ends the processing.
+    #[expect(clippy::option_option, reason = "to stop, and to go on without a known sender, are two things")]
+    fn handshaken(
+        &mut self,
+        sender: Option<usize>,
+        link: Option<usize>,
+        header: &Header,
+    ) -> Option<Option<usize>> {
+        let (now, quick) = (self.now, self.can.quick_election);
+        let Some(link) = link else { return Some(sender) };
+        let cluster = self.cluster.as_mut()?;
+        if cluster.nodes[link].handshake {
+            if let Some(known) = sender {
+                self.move_address(known, header);
+                self.cluster.as_mut()?.remove(link);
+                return None;
+            }
+            let node = &mut cluster.nodes[link];
+            node.id = header.sender;
+            node.handshake = false;
+            node.replica = header.replica;
+            node.data_ms = now;
+            cluster.todo.state = true;
+            self.note_sender(link, header);
+            return Some(Some(link));
+        }
+        if cluster.nodes[link].id != header.sender {
+            let node = &mut cluster.nodes[link];
+            node.noaddr = true;
+            node.link = None;
+            if quick && !node.fail {
+                node.fail = true;
+                node.fail_ms = now;
+                cluster.todo.failover = true;
+            }
+            cluster.todo.state = true;
+            return None;
+        }
+        Some(sender)
+    }
+
+    /// A node is at another address than was known.
+    fn move_address(&mut self, index: usize, header: &Header) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let node = &mut cluster.nodes[index];
+        if node.addr == header.addr && !node.noaddr {
+            return;
+        }
+        node.addr = header.addr;
+        node.noaddr = false;
+        let (id, addr) = (node.id, node.addr);
+        let old = node.link.take();
+        cluster.todo.state = true;
+        cluster.hurry(self.now);
+        let mine = cluster.me().replica && cluster.me().primary == Some(id);
+        if let Some(old) = old {
+            self.reset(addr.ip, Lane::Bus, old.connection);
+        }
+        if mine {
+            self.set_source(addr);
+        }
+    }
+
+    /// What a ping, pong or meet says about its sender.
+    fn heard(
+        &mut self,
+        sender: Option<usize>,
+        link: Option<usize>,
+        _from: Ip,
+        header: &Header,
+        heartbeat: &Heartbeat,
+        is_ping: bool,
+    ) {
+        let now = self.now;
+        if is_ping && let Some(index) = sender {
+            self.move_address(index, header);
+        }
+        let Some(cluster) = &mut self.cluster else { return };
+        if let Some(index) = link {
+            let node = &mut cluster.nodes[index];
+            node.pong_ms = now;
+            node.ping_sent = None;
+            if node.pfail {
+                node.pfail = false;
+                cluster.todo.state = true;
+            } else if node.fail {
+                cluster.clear_failure(index, &self.settings, now);
+            }
+        }
+        let Some(index) = sender else { return };
+        self.follow_role(index, header);
+        self.compare_slots(index, header);
+        let Some(cluster) = &mut self.cluster else { return };
+        let node = &cluster.nodes[index];
+        if !cluster.me().replica && !node.replica && header.config_epoch == cluster.me().epoch {
+            let id = node.id;
+            cluster.resolve_collision(id);
+        }
+        self.gossip(index, &heartbeat.gossip);
+        self.forgotten(&heartbeat.forgotten);
+    }
+
+    /// The sender may have become a primary, or a replica, or the replica of another.
+    fn follow_role(&mut self, index: usize, header: &Header) {
+        let shards = self.can.shards;
+        let Some(cluster) = &mut self.cluster else { return };
+        if !header.replica {
+            cluster.set_as_primary(index);
+            cluster.nodes[index].shard = header.shard;
+            return;
+        }
+        let primary = header.primary.and_then(|id| cluster.index(id));
+        let sender = &cluster.nodes[index];
+        let slots = sender.slots.clone();
+        if !sender.replica {
+            let same_shard =
+                shards && primary.is_some_and(|primary| cluster.nodes[primary].shard == sender.shard);
+            if let (Some(primary), true) = (primary, same_shard) {
+                if sender.epoch <= header.config_epoch {
+                    cluster.assign(&slots, primary);
+                    cluster.set_as_primary(primary);
+                    cluster.nodes[primary].epoch = header.config_epoch;
+                }
+            } else {
+                cluster.release(&slots);
+            }
+            cluster.nodes[index].replica = true;
+            cluster.todo.state = true;
+        }
+        let primary_id = primary.map(|primary| (cluster.nodes[primary].id, cluster.nodes[primary].shard));
+        if let Some((id, shard)) = primary_id {
+            let sender = &mut cluster.nodes[index];
+            sender.primary = Some(id);
+            sender.shard = shard;
+        }
+    }
+
+    /// The sender's claims against what is known here.
+    fn compare_slots(&mut self, index: usize, header: &Header) {
+        let Some(cluster) = &self.cluster else { return };
+        let sender = &cluster.nodes[index];
+        let owner =
+            if sender.replica { sender.primary.and_then(|id| cluster.index(id)) } else { Some(index) };
+        let Some(owner) = owner else { return };
+        let known = &cluster.nodes[owner].slots;
+        if Arc::ptr_eq(known, &header.slots) || *known == header.slots {
+            return;
+        }
+        if !sender.replica {
+            self.take_claims(index, header.config_epoch, &header.slots);
+        }
+        // The other way round: the sender claims what a newer claim took from it.
+        let Some(cluster) = &self.cluster else { return };
+        let newer = cluster.nodes.iter().enumerate().find(|(other, node)| {
+            *other != index
+                && node.epoch > header.config_epoch
+                && !node.slots.minus(&cluster.unclaimed).intersection(&header.slots).is_empty()
+        });
+        if let Some((_, node)) = newer {
+            let update = Bus::Update { about: node.id, config_epoch: node.epoch, slots: node.slots.clone() };
+            self.send_bus(index, false, update);
+        }
+    }
+
+    /// Rebinds what a node claims by a newer epoch than the owner's, and follows where all of one's own went.
+    pub(super) fn take_claims(&mut self, index: usize, epoch: u64, claimed: &Arc<Slots>) {
+        if index == 0 {
+            return;
+        }
+        let shards = self.can.shards;
+        let Some(cluster) = &mut self.cluster else { return };
+        let mut wanted = claimed.minus(&cluster.nodes[index].slots);
+        for slot in cluster.importing.keys() {
+            wanted = wanted.minus(&Slots::range(*slot, *slot));
+        }
+        let mine = if cluster.me().replica { cluster.me().primary } else { Some(cluster.me().id) };
+        let mut taken = cluster.unowned(&wanted);
+        let (mut from_mine, mut from_me) = (0, Slots::default());
+        for (other, node) in cluster.nodes.iter().enumerate() {
+            let theirs = node.slots.intersection(&wanted);
+            let won = if node.epoch < epoch { theirs } else { theirs.intersection(&cluster.unclaimed) };
+            if won.is_empty() {
+                continue;
+            }
+            if Some(node.id) == mine {
+                from_mine = won.len();
+            }
+            if other == 0 {
+                from_me = won.clone();
+            }
+            taken = taken.union(&won);
+        }
+        let given_up = cluster.nodes[index].slots.minus(claimed);
+        if !taken.is_empty() {
+            cluster.assign(&taken, index);
+        }
+        if shards {
+            cluster.unclaimed = cluster.unclaimed.minus(claimed).union(&given_up);
+        }
+        let left = mine.and_then(|id| cluster.node(id)).map(|node| node.slots.len());
+        if from_mine > 0 && left == Some(0) && claimed.len() == from_mine {
+            let id = cluster.nodes[index].id;
+            self.follow(id);
+            if let Some(cluster) = &mut self.cluster {
+                cluster.todo.broadcast = true;
+            }
+            return;
+        }
+        if let Some(grand) = Self::grand_primary(cluster) {
+            self.follow(grand);
+            if let Some(cluster) = &mut self.cluster {
+                cluster.todo.broadcast = true;
+            }
+        } else {
+            self.data.drop_slots(&from_me);
+        }
+    }
+
+    /// A replica of a replica follows that one's primary, unless that is itself.
+    fn grand_primary(cluster: &Cluster) -> Option<NodeId> {
+        let me = cluster.me();
+        let primary = me.primary.filter(|_| me.replica).and_then(|id| cluster.node(id))?;
+        primary.primary.filter(|grand| primary.replica && *grand != me.id && cluster.node(*grand).is_some())
+    }
+
+    /// Becomes the replica of a node.
+    pub(super) fn follow(&mut self, id: NodeId) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some((addr, shard)) = cluster.node(id).map(|node| (node.addr, node.shard)) else { return };
+        let me = cluster.me_mut();
+        if !me.replica {
+            me.replica = true;
+            cluster.importing.clear();
+            cluster.migrating.clear();
+        }
+        let me = cluster.me_mut();
+        me.primary = Some(id);
+        me.shard = shard;
+        cluster.todo.state = true;
+        cluster.hurry(self.now);
+        self.end_manual();
+        self.set_source(addr);
+    }
+
+    fn told_of_failure(&mut self, sender: Option<usize>, about: NodeId) {
+        let now = self.now;
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some(index) = sender.and_then(|_| cluster.index(about)).filter(|index| *index != 0) else {
+            return;
+        };
+        let node = &mut cluster.nodes[index];
+        if !node.fail {
+            node.fail = true;
+            node.pfail = false;
+            node.fail_ms = now;
+            cluster.todo.state = true;
+            cluster.hurry(now);
+        }
+    }
+
+    fn told_of_owner(&mut self, about: NodeId, epoch: u64, slots: &Arc<Slots>) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some(index) = cluster.index(about) else { return };
+        if cluster.nodes[index].epoch >= epoch {
+            return;
+        }
+        cluster.set_as_primary(index);
+        cluster.nodes[index].epoch = epoch;
+        self.take_claims(index, epoch, slots);
+    }
+
+    fn gossip(&mut self, from: usize, gossip: &[Gossip]) {
+        let now = self.now;
+        let timeout = self.settings.node_timeout_ms;
+        for line in gossip {
+            let Some(cluster) = &mut self.cluster else { return };
+            let by = cluster.nodes[from].id;
+            let voter = !cluster.nodes[from].replica;
+            let Some(index) = cluster.index(line.id) else {
+                // Taken up with the identity that was told: whoever else is at that address is no part of it.
+                if !line.noaddr && !cluster.banned(line.id, now) {
+                    let shard = self.chance.next();
+                    let mut node = Node::new(line.id, line.addr, shard, now);
+                    node.replica = line.replica;
+                    cluster.nodes.push(node);
+                    cluster.hurry(now);
+                }
+                continue;
+            };
+            if index == 0 {
+                continue;
+            }
+            let node = &mut cluster.nodes[index];
+            if voter {
+                node.reports.retain(|(reporter, _)| *reporter != by);
+                if line.fail || line.pfail {
+                    node.reports.push((by, now));
+                }
+            }
+            let calm = !line.fail && !line.pfail;
+            if calm && node.ping_sent.is_none() && node.reports.is_empty() && line.pong_ms <= now + 500 {
+                node.pong_ms = node.pong_ms.max(line.pong_ms);
+            }
+            if (node.fail || node.pfail) && calm && !line.noaddr && node.addr != line.addr {
+                node.addr = line.addr;
+                node.noaddr = false;
+                if let Some(old) = node.link.take() {
+                    let ip = node.addr.ip;
+                    self.reset(ip, Lane::Bus, old.connection);
+                }
+            }
+            let Some(cluster) = &mut self.cluster else { return };
+            cluster.nodes[index].reports.retain(|(_, at)| now.saturating_sub(*at) <= timeout * 2);
+            if voter && (line.fail || line.pfail) && cluster.mark_failing(index, &self.settings, now) {
+                self.tell_failure(line.id);
+            }
+        }
+    }
+
+    pub(super) fn tell_failure(&mut self, about: NodeId) {
+        let count = self.cluster.as_ref().map_or(0, |cluster| cluster.nodes.len());
+        for index in 1..count {
+            let known = self.cluster.as_ref().is_some_and(|cluster| !cluster.nodes[index].handshake);
+            if known {
+                self.send_bus(index, false, Bus::Fail(about));
+            }
+        }
+    }
+
+    fn forgotten(&mut self, ids: &[(NodeId, u64)]) {
+        let Some(cluster) = &mut self.cluster else { return };
+        for (id, until) in ids {
+            let mine = cluster.me().replica && cluster.me().primary == Some(*id);
+            if let Some(index) = cluster.index(*id).filter(|index| *index != 0 && !mine) {
+                cluster.ban(*id, *until);
+                cluster.remove(index);
+            }
+        }
+    }
+}
