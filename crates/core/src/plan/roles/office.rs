@@ -1,0 +1,154 @@
+//! The holder serves: it is confirmed, its slots are claimed, and it hands over when it has to go.
+
+use super::View;
+use crate::desired::ClusterMode;
+use crate::observed::{Cause, ShardLease, own_slots};
+use crate::plan::step::Order;
+use crate::plan::{Act, Confirm, HandOver, Plan, Primary, Step};
+use crate::slots::SlotSet;
+use kagami_api::reason::Reason;
+use kagami_protocol::{Command, Report, Role};
+
+impl View<'_> {
+    /// The holder serves: confirm it, note it, and hand over if it has to go.
+    pub(super) fn keep(&self, lease: &ShardLease, primary: Primary, plan: &mut Plan) -> Option<Primary> {
+        let (node, engine) = (&lease.holder, self.observed.engine(&lease.holder)?);
+        if self.next_term() > lease.term + 1 {
+            // The agents have seen a later term than the lease tells (it was restored from a backup): the lease catches up.
+            let report = self.observed.report(node)?;
+            let raised = self.raise(Some(lease), node, report, Cause::Adopted, plan);
+            return Some(self.primary(&raised, true));
+        }
+        plan.confirms.push(Confirm {
+            node: node.clone(),
+            boot: lease.boot.clone(),
+            term: lease.term,
+            guard: self.shard.nodes.len() > 1,
+        });
+        if let Some(cluster) = &engine.cluster {
+            self.claim(lease, cluster, plan);
+        }
+        let whole = engine.cluster.as_ref().is_none_or(|cluster| {
+            cluster.ok && self.shard.slots.difference(&SlotSet::from_ranges(own_slots(cluster))).is_empty()
+        });
+        if !lease.served && whole {
+            plan.steps.push(Step {
+                act: Act::NoteServed {
+                    shard: self.shard.id.clone(),
+                    resource_version: lease.resource_version.clone(),
+                },
+                reason: Reason::Available,
+                event: String::new(),
+                warning: false,
+            });
+        }
+        if !self.stays(node) {
+            return self.hand_over(lease, primary, plan);
+        }
+        Some(primary)
+    }
+
+    /// Slots of the shard that nobody claims are claimed by its primary.
+    pub(super) fn claim(&self, lease: &ShardLease, cluster: &kagami_protocol::ClusterView, plan: &mut Plan) {
+        let report = self.observed.report(&lease.holder);
+        // The agent claims them itself as it starts a primary; it is asked again only once that is over.
+        if !lease.served
+            && report.is_some_and(|report| report.trouble.is_empty())
+            && own_slots(cluster).next().is_none()
+        {
+            plan.wait(Reason::FormingCluster, &*self.shard.id, "the primary is taking its slots");
+            return;
+        }
+        let claimed = SlotSet::from_ranges(
+            cluster
+                .nodes
+                .iter()
+                .filter(|node| node.primary && !node.fail)
+                .flat_map(|node| node.slots.iter().copied()),
+        );
+        let missing = self.shard.slots.difference(&claimed);
+        if !missing.is_empty() {
+            plan.order(Order {
+                node: &lease.holder,
+                boot: &lease.boot,
+                term: lease.term,
+                role: Some(Role::Primary),
+                command: Command::AssignSlots { slots: missing.ranges(), epoch: Some(self.fresh_epoch()) },
+                reason: Reason::FormingCluster,
+            });
+        } else if !cluster.ok {
+            plan.wait(
+                Reason::FormingCluster,
+                &*self.shard.id,
+                "its primary says cluster_state:fail; an engine says so for 2 s after its start",
+            );
+            plan.again(250);
+        }
+    }
+
+    /// An epoch above all that were seen, and different for each shard.
+    pub(super) fn fresh_epoch(&self) -> u64 {
+        let highest = self
+            .observed
+            .nodes
+            .keys()
+            .filter_map(|node| self.observed.engine(node)?.cluster.as_ref())
+            .map(|cluster| cluster.current_epoch)
+            .max();
+        highest.unwrap_or(0) + 1 + self.index as u64
+    }
+
+    /// The primary is asked to go (SIGTERM, eviction, drain): a replica in sync takes over first.
+    pub(super) fn hand_over(&self, lease: &ShardLease, primary: Primary, plan: &mut Plan) -> Option<Primary> {
+        let Some((to, report)) = self.in_sync_replica(&lease.holder) else {
+            plan.wait(
+                Reason::HandingOver,
+                &lease.holder,
+                "it is asked to go, and no replica is in sync to take over",
+            );
+            return Some(primary);
+        };
+        // The old primary is no longer confirmed from the moment the term is raised.
+        plan.confirms.retain(|confirm| confirm.node != lease.holder);
+        let raised = self.raise(Some(lease), to, report, Cause::Handover, plan);
+        self.perform_hand_over(&raised, plan)
+    }
+
+    pub(super) fn in_sync_replica(&self, primary: &str) -> Option<(&str, &Report)> {
+        self.live_copies()
+            .into_iter()
+            .find(|(node, _, engine)| {
+                *node != primary
+                    && self.stays(node)
+                    && engine.role == Some(Role::Replica)
+                    && engine.link.as_ref().is_some_and(|link| link.up && !link.syncing)
+            })
+            .map(|(node, report, _)| (node, report))
+    }
+
+    pub(super) fn perform_hand_over(&self, lease: &ShardLease, plan: &mut Plan) -> Option<Primary> {
+        let (from, from_boot) = lease.previous.clone()?;
+        let address = self.observed.address(&lease.holder, self.group.port, self.bus_port())?;
+        let id = self
+            .observed
+            .engine(&lease.holder)
+            .and_then(|engine| engine.cluster.as_ref())
+            .map(|c| c.my_id.clone());
+        plan.steps.push(Step {
+            act: Act::HandOver(HandOver {
+                from: from.clone(),
+                from_boot,
+                to: lease.holder.clone(),
+                to_boot: lease.boot.clone(),
+                term: lease.term,
+                to_address: address,
+                to_id: id,
+                cluster: self.group.cluster_mode == ClusterMode::Enabled,
+            }),
+            reason: Reason::FailoverComplete,
+            event: format!("Failover from primary node {from} to replica node {} completed", lease.holder),
+            warning: false,
+        });
+        None
+    }
+}

@@ -1,0 +1,308 @@
+//! The holder does not serve (yet, or any more): who succeeds it, and when that is safe.
+
+use super::View;
+use crate::desired::ClusterMode;
+use crate::observed::{Agent, Cause, Life, ShardLease, is_primary};
+use crate::plan::step::Order;
+use crate::plan::{Plan, Primary};
+use kagami_api::reason::Reason;
+use kagami_protocol::{Command, EngineState, EngineView, FENCE_SILENCE_MS, Report, Role};
+
+/// How long replicas may take to notice that their primary's process has ended; their last offset comes with that.
+const NOTICE_MS: i64 = 400;
+/// How long after the start of an operator process the engines of three or more shards may be electing by themselves.
+const ELECTION_MS: u64 = 8_000;
+/// How long a fresh operator process gives the agents to be heard, before it calls one of them unknown.
+const FIRST_DIAL_MS: u64 = 3_000;
+
+impl View<'_> {
+    /// The lease names a holder that is not the primary (yet, or any more).
+    pub(super) fn not_serving(&self, lease: &ShardLease, plan: &mut Plan) -> Option<Primary> {
+        if let Some(primary) = self.elected(lease, plan) {
+            return Some(primary);
+        }
+        let report = self.observed.report(&lease.holder);
+        match report {
+            Some(report) if report.boot == lease.boot => self.take_office(lease, report, plan),
+            _ => match self.observed.life(&lease.holder, &lease.boot) {
+                Life::Ended(_) => self.succeed(lease, Cause::Death, plan),
+                Life::Alive => None,
+                Life::Unknown => self.silence(lease, plan),
+            },
+        }
+    }
+
+    /// The engines have elected by themselves (the majority of primaries is their fence): the lease follows.
+    pub(super) fn elected(&self, lease: &ShardLease, plan: &mut Plan) -> Option<Primary> {
+        if self.group.cluster_mode != ClusterMode::Enabled {
+            return None;
+        }
+        let (node, report, _) = self
+            .live_copies()
+            .into_iter()
+            .filter(|(node, _, engine)| {
+                *node != lease.holder && engine.role == Some(Role::Primary) && is_primary(engine)
+            })
+            .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
+        // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
+        if lease.cause == Cause::Handover
+            && lease
+                .previous
+                .as_ref()
+                .is_some_and(|(previous, boot)| previous == node && *boot == report.boot)
+        {
+            return None;
+        }
+        let raised = self.raise(Some(lease), node, report, Cause::Adopted, plan);
+        plan.tell(true, format!("Failover from primary node {} to replica node {node} completed (the engines elected by themselves)", lease.holder));
+        Some(self.primary(&raised, true))
+    }
+
+    /// The holder lives in the boot that the lease means, and is not the primary yet.
+    pub(super) fn take_office(
+        &self,
+        lease: &ShardLease,
+        report: &Report,
+        plan: &mut Plan,
+    ) -> Option<Primary> {
+        match report.state {
+            EngineState::Parked => {
+                if let Some(rival) = self.live_copies().first().map(|(node, ..)| (*node).to_owned()) {
+                    // P1: it was to start from nothing or from its volume, and meanwhile a live copy was found.
+                    plan.wait(
+                        Reason::PrimaryDown,
+                        &lease.holder,
+                        format!("not started, because {rival} holds a live copy"),
+                    );
+                    return self.succeed(lease, Cause::Death, plan);
+                }
+                if !self.may_serve(lease, plan) {
+                    return None;
+                }
+                self.start(lease, report, plan);
+                Some(self.primary(lease, false))
+            }
+            EngineState::Starting | EngineState::Stopping => {
+                plan.wait(
+                    Reason::RecoveringNode,
+                    &lease.holder,
+                    "the engine is starting (loading its data counts as starting)",
+                );
+                Some(self.primary(lease, false))
+            }
+            EngineState::Running => {
+                let Some(engine) = &report.engine else {
+                    plan.wait(
+                        Reason::NodeUnknown,
+                        &lease.holder,
+                        "the engine runs and does not answer its agent",
+                    );
+                    return None;
+                };
+                if engine.role == Some(Role::Primary) {
+                    if let Some(cluster) = &engine.cluster {
+                        self.claim(lease, cluster, plan);
+                    }
+                    return Some(self.primary(lease, false));
+                }
+                self.promotion(lease, report, engine, plan)
+            }
+        }
+    }
+
+    /// The holder is a replica that is to be promoted.
+    pub(super) fn promotion(
+        &self,
+        lease: &ShardLease,
+        report: &Report,
+        engine: &EngineView,
+        plan: &mut Plan,
+    ) -> Option<Primary> {
+        if let Some((previous, boot)) = &lease.previous
+            && self.observed.life(previous, boot) == Life::Alive
+            && self.observed.engine(previous).is_some_and(|engine| engine.role == Some(Role::Primary))
+        {
+            // The one before it lives and obeys: it is relieved, not overthrown; or keeps the role if nobody is in sync.
+            if engine.link.as_ref().is_some_and(|link| link.up && !link.syncing) && self.stays(&lease.holder)
+            {
+                return self.perform_hand_over(lease, plan);
+            }
+            let previous_report = self.observed.report(previous)?;
+            let raised = self.raise(Some(lease), previous, previous_report, Cause::Adopted, plan);
+            return Some(self.primary(&raised, true));
+        }
+        if !engine.complete || engine.loading {
+            return self.succeed(lease, Cause::Death, plan);
+        }
+        if !self.may_serve(lease, plan) {
+            return None;
+        }
+        self.promote(lease, &report.boot, plan);
+        None
+    }
+
+    pub(super) fn promote(&self, lease: &ShardLease, boot: &kagami_protocol::Boot, plan: &mut Plan) {
+        plan.order(Order {
+            node: &lease.holder,
+            boot,
+            term: lease.term,
+            role: Some(Role::Replica),
+            command: Command::Promote { min_offset: None, wait_ms: 0 },
+            reason: Reason::FailoverComplete,
+        });
+        let from = lease.previous.as_ref().map_or("an unknown node", |(node, _)| node.as_str());
+        plan.tell(
+            true,
+            format!("Failover from primary node {from} to replica node {} completed", lease.holder),
+        );
+    }
+
+    /// Whether the one before can no longer accept writes: its end is proven, or its bound has passed.
+    pub(super) fn relieved(&self, lease: &ShardLease) -> bool {
+        let Some((previous, boot)) = &lease.previous else { return true };
+        matches!(self.observed.life(previous, boot), Life::Ended(_)) || self.observed.fence_passed(lease)
+    }
+
+    /// P2: whether the holder may accept writes.
+    pub(super) fn may_serve(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
+        let Some((previous, _)) = &lease.previous else { return true };
+        if self.relieved(lease) {
+            return true;
+        }
+        plan.wait(
+            Reason::FencingPrimary,
+            previous,
+            "its end is not proven: the bound after which it has paused its own writes is waited for",
+        );
+        plan.again(100);
+        false
+    }
+
+    /// The holder has ended: the best live copy succeeds it, or the shard starts anew from what is left.
+    pub(super) fn succeed(&self, lease: &ShardLease, cause: Cause, plan: &mut Plan) -> Option<Primary> {
+        if let Some(node) = self.not_heard_yet(lease, plan) {
+            plan.wait(
+                Reason::PrimaryDown,
+                &lease.holder,
+                format!("{node} may hold the better copy, and is given a moment to say how far it is"),
+            );
+            plan.again(50);
+            return None;
+        }
+        let copies = self.live_copies();
+        // Among the best, one that is the primary already keeps the role: a second one beside it would break P2.
+        let rank = |(_, report, engine): &(&str, &Report, &EngineView)| {
+            (report.record.as_ref().map_or(0, |record| record.data_term), engine.offset)
+        };
+        let best = copies.first().map(rank);
+        let in_office = copies.iter().find(|copy| Some(rank(copy)) == best && is_primary(copy.2));
+        if let Some((node, report, engine)) = in_office.or(copies.first()) {
+            let raised = self.raise(Some(lease), node, report, cause, plan);
+            if engine.role == Some(Role::Primary) {
+                return Some(self.primary(&raised, true));
+            }
+            if self.may_serve(&raised, plan) {
+                self.promote(&raised, &report.boot, plan);
+            }
+            return None;
+        }
+        self.no_live_copy(lease, plan)
+    }
+
+    /// A node whose word would matter for the choice and may come within moments: one that a fresh process has not dialled
+    /// yet or that fell silent just now, and a replica that has not noticed the end of its primary. Where the engines may
+    /// be electing already, a fresh process leaves them to it: a takeover beside an election makes two primaries.
+    pub(super) fn not_heard_yet(&self, lease: &ShardLease, plan: &mut Plan) -> Option<String> {
+        let quiet = self.nodes().find(|node| {
+            *node != lease.holder
+                && match self.observed.nodes.get(*node).map(|seen| (&seen.agent, &seen.pod)) {
+                    Some((Agent::Unheard, Some(pod))) => {
+                        pod.ip.is_some() && self.observed.watching_ms < FIRST_DIAL_MS
+                    }
+                    Some((Agent::Silent { silent_ms, .. }, Some(_))) => *silent_ms < FIRST_DIAL_MS,
+                    _ => false,
+                }
+        });
+        if let Some(node) = quiet {
+            return Some(node.to_owned());
+        }
+        let copies = self.live_copies();
+        if copies.len() < 2 {
+            return None;
+        }
+        if self.group.cluster_mode == ClusterMode::Enabled
+            && self.group.shards.len() >= 3
+            && self.observed.watching_ms < ELECTION_MS
+        {
+            plan.again(250);
+            return copies.first().map(|(node, ..)| (*node).to_owned());
+        }
+        let just_now = self.just_died(lease);
+        let address = self.observed.address(&lease.holder, self.group.port, 0)?;
+        copies
+            .iter()
+            .find(|(_, _, engine)| {
+                just_now && engine.link.as_ref().is_some_and(|link| link.up && link.host == address.host)
+            })
+            .map(|(node, ..)| (*node).to_owned())
+    }
+
+    /// Whether the holder's life ended so recently that what its replicas last said may be from before.
+    pub(super) fn just_died(&self, lease: &ShardLease) -> bool {
+        self.observed.report(&lease.holder).and_then(|report| report.last_exit.as_ref()).is_some_and(|exit| {
+            exit.boot == lease.boot && (self.observed.now_ms - exit.at_ms).abs() < NOTICE_MS
+        })
+    }
+
+    /// P3: silence promotes only where Kubernetes and every replica have lost the primary too, and after the fence.
+    pub(super) fn silence(&self, lease: &ShardLease, plan: &mut Plan) -> Option<Primary> {
+        let holder = &lease.holder;
+        let unheard = matches!(self.observed.nodes.get(holder).map(|seen| &seen.agent), Some(Agent::Unheard));
+        if unheard && self.observed.watching_ms < FIRST_DIAL_MS {
+            plan.wait(Reason::WaitingForAgent, holder, "this operator process has just begun to listen");
+            plan.again(100);
+            return None;
+        }
+        if !self.observed.kubernetes_lost(holder, &lease.boot) {
+            plan.wait(
+                Reason::NodeUnknown,
+                holder,
+                "its agent is silent, and Kubernetes does not say that its pod or machine is gone: unknown is not down, nothing is promoted",
+            );
+            plan.again(500);
+            return None;
+        }
+        let others: Vec<&str> = self.nodes().filter(|node| node != holder).collect();
+        let hears = others.iter().find(|node| {
+            self.observed.engine(node).is_some_and(|engine| {
+                engine.link.as_ref().is_some_and(|link| link.up || link.down_ms < FENCE_SILENCE_MS)
+            })
+        });
+        if let Some(hears) = hears {
+            plan.wait(
+                Reason::NodeUnknown,
+                holder,
+                format!("its agent is silent, but replica {hears} heard it within the last moments"),
+            );
+            plan.again(250);
+            return None;
+        }
+        // P2: whoever cannot be asked may be the witness that keeps the old primary writing; no time makes up for that.
+        let blind = others.iter().find(|node| {
+            !matches!(self.observed.nodes.get(**node).map(|seen| &seen.agent), Some(Agent::Up(_)))
+                && !self.never_ran(node)
+        });
+        if let Some(blind) = blind {
+            plan.wait(
+                Reason::NodeUnknown,
+                *blind,
+                format!(
+                    "the primary {holder} is lost, and this node cannot be asked whether it still hears it"
+                ),
+            );
+            plan.again(500);
+            return None;
+        }
+        self.succeed(lease, Cause::Silence, plan)
+    }
+}
