@@ -410,7 +410,7 @@ impl Hands<'_> {
         let paused = order(from, Some(EngineRole::Primary), Command::PauseWrites { ms: PAUSE_MS })
             .await
             .map_err(|failed| refused(&hand.from, failed))?;
-        let promote = Command::Promote { min_offset: paused.offset, wait_ms: CATCH_UP_MS };
+        let promote = Command::Promote { min_offset: paused.offset, wait_ms: CATCH_UP_MS, force: false };
         let promoted = match order(to, Some(EngineRole::Replica), promote).await {
             Ok(promoted) => promoted,
             Err(failed) => {

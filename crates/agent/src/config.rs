@@ -129,6 +129,8 @@ mod tests {
             announce: Address { host: "10.0.0.1".into(), port: 7000, bus_port: 17000 },
             announce_hostname: "dva-0001-001".into(),
             guard: false,
+            keep_previous: false,
+            config: None,
         }
     }
 

@@ -21,6 +21,7 @@ mod record;
 mod server;
 mod start;
 mod stop;
+mod unwritten;
 mod version;
 mod volume;
 mod whole;

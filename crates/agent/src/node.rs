@@ -6,9 +6,10 @@ use crate::durable::Durable;
 use crate::guard::{Acknowledgements, Facts, Guard};
 use crate::process::{LastWords, Reaper};
 use crate::record::{self, RecordError};
+use crate::unwritten::Unwritten;
 use crate::version::Version;
 use crate::whole::Whole;
-use kagami_protocol::{Boot, EngineState, EngineView, Exit, Record, Report, Role, Start};
+use kagami_protocol::{Boot, EngineState, EngineView, Exit, Record, Report, Role, Start, StartData};
 use rustix::process::{Pid, Signal};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,11 @@ pub(crate) struct Life {
     pub(crate) heard_ms: u64,
     pub(crate) whole: Whole,
     pub(crate) durable: Durable,
+    pub(crate) unwritten: Unwritten,
+    /// The engine was seen when it was not loading (any more).
+    pub(crate) loaded: bool,
+    /// The term in which an election was asked for: once is enough.
+    pub(crate) election_term: Option<u64>,
     /// Whether replicas may log in, as last set; `None` when that is not known (a command failed half-way).
     pub(crate) source_open: Option<bool>,
     /// `replica-serve-stale-data no` stands, until the first sync is complete.
@@ -59,6 +65,8 @@ pub(crate) struct State {
     pub(crate) operator_generation: u64,
     pub(crate) note: Option<Record>,
     pub(crate) has_data: bool,
+    /// The note about what is put aside for good.
+    pub(crate) kept: Option<Record>,
     pub(crate) view: Option<EngineView>,
     pub(crate) life: Option<Life>,
     pub(crate) exits: u32,
@@ -83,6 +91,17 @@ impl State {
     /// What the guard needs to know.
     pub(crate) fn facts(&self) -> Facts {
         Facts { on: self.guard_on, primary: self.role() == Some(Role::Primary), term: self.term }
+    }
+
+    /// Whether the life that ends was given data to load and ended by itself before it had; a configuration that it refused
+    /// says nothing about the data.
+    pub(crate) fn failed_to_load(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| {
+            life.start.data == StartData::Keep
+                && !life.loaded
+                && self.engine != EngineState::Stopping
+                && !life.last_words.blames_the_start()
+        })
     }
 
     /// In words, for refusals.
@@ -114,6 +133,8 @@ impl State {
                 view.replid.clone_into(&mut note.replid);
                 note.offset = life.durable.offset();
                 note.engine = life.version.to_string();
+                note.unwritten = view.unwritten;
+                note.failed_loads = 0;
                 // A primary that merely heard of a higher term has written nothing in it.
                 match view.role {
                     Some(Role::Primary) => note.data_term = note.data_term.max(self.lead_term),
@@ -175,7 +196,7 @@ impl Node {
     pub(crate) fn new(settings: Settings, note: Option<Record>, has_data: bool, trouble: String) -> Self {
         let boot = Boot {
             pod_uid: settings.pod_uid.clone(),
-            agent: format!("{:08x}", rand::random::<u32>()),
+            agent: Boot::agent_name(wall_ms(), rand::random()),
             run: 1,
         };
         let state = State {
@@ -185,6 +206,7 @@ impl Node {
             operator_generation: note.as_ref().map_or(0, |note| note.operator_generation),
             note,
             has_data,
+            kept: crate::volume::kept(&settings.data_dir),
             view: None,
             life: None,
             exits: 0,
@@ -356,6 +378,9 @@ fn report(settings: &Settings, state: &State) -> Report {
         guard: state.guard_on,
         fenced: state.fenced,
         trouble: state.trouble.clone(),
+        kept: state.kept.clone(),
+        config: state.life.as_ref().and_then(|life| life.start.config.clone()),
+        vocabulary: kagami_protocol::VOCABULARY,
     }
 }
 

@@ -183,7 +183,14 @@ fn take_in(node: &Node, boot: &Boot, seen: Seen) {
         }
         if !view.loading {
             life.durable.poll(&seen.persistence, view.offset);
+            life.loaded = true;
+            if view.role == Some(Role::Primary) {
+                life.unwritten.poll(&seen.persistence);
+            } else {
+                life.unwritten.lose();
+            }
         }
+        view.unwritten = life.unwritten.yes();
         view.complete = life.whole.complete() && !view.loading;
         let mut acknowledged = None;
         for replica in view.replicas.iter().filter(|replica| replica.online && replica.lag_s >= 0) {
@@ -233,10 +240,25 @@ fn take_in(node: &Node, boot: &Boot, seen: Seen) {
 
 /// Does what follows from what was seen.
 pub(crate) async fn settle(node: &Node) {
+    commands_called(node).await;
     source(node).await;
     stale_reads(node).await;
     writes::end_pause_of_a_replica(node).await;
     forget_previous(node).await;
+}
+
+/// What was called before the first look at a primary: it may have been a write.
+async fn commands_called(node: &Node) {
+    let Some((boot, client)) = ({
+        let state = node.state();
+        let life = state.life.as_ref().filter(|life| life.unwritten.asks());
+        life.map(|life| (life.boot.clone(), life.client.clone()))
+    }) else {
+        return;
+    };
+    if let Ok(said) = client.text(&["INFO", "commandstats"], WITHIN).await {
+        node.with_life(&boot, |life| life.unwritten.called(&said));
+    }
 }
 
 /// Replicas may log in iff this engine is a primary, by order or by election, and held a whole copy when it became one.
@@ -312,11 +334,12 @@ async fn forget_previous(node: &Node) {
     let data_dir = node.settings.data_dir.clone();
     let forgotten = tokio::task::spawn_blocking(move || volume::forget_previous(&data_dir)).await;
     match forgotten {
-        Ok(Ok(any)) => {
-            if any {
-                tracing::info!("in sync: the data that was put aside is deleted");
+        Ok(Ok(deleted)) => {
+            for path in deleted {
+                tracing::info!(path = %path.display(), "in sync: the data that was put aside is deleted");
             }
             node.with_life(&boot, |life| life.previous_forgotten = true);
+            node.change(|state| state.kept = volume::kept(&node.settings.data_dir));
         }
         Ok(Err(error)) => tracing::warn!(%error, "the data that was put aside could not be deleted"),
         Err(error) => tracing::warn!(%error, "the data that was put aside could not be deleted"),

@@ -45,6 +45,10 @@ pub(crate) fn expects(state: &State, order: &Order) -> Result<(), Refused> {
                 refused()
             };
         }
+        // Also one that is still starting, or does not answer: it is ended all the same.
+        Command::Park { unwritten: false } if state.life.is_some() && !state.terminating => {
+            return if order.role.is_none_or(|role| state.role() == Some(role)) { Ok(()) } else { refused() };
+        }
         _ if state.engine != EngineState::Running || state.view.is_none() => return refused(),
         // Asked again in the state it leads to, an order is done again.
         Command::Promote { .. } if state.role() == Some(Role::Primary) => return Ok(()),
@@ -101,7 +105,7 @@ mod tests {
     }
 
     fn promote() -> Command {
-        Command::Promote { min_offset: None, wait_ms: 0 }
+        Command::Promote { min_offset: None, wait_ms: 0, force: false }
     }
 
     #[test]

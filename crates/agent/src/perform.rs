@@ -6,9 +6,10 @@ use crate::node::Node;
 use crate::observe;
 use crate::orders::{self, Admitted};
 use crate::start;
+use crate::stop;
 use crate::version::Version;
 use crate::writes;
-use kagami_protocol::{Address, Boot, Command, Done, Order, Refused, Role};
+use kagami_protocol::{Address, Boot, Command, Done, ELECTION_BOUND_MS, Order, Refused, Role};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ const ROLE_WITHIN: Duration = Duration::from_millis(500);
 const POLL_EVERY: Duration = Duration::from_millis(1);
 /// How long an order waits until a primary's id is known.
 const KNOWN_WITHIN: Duration = Duration::from_secs(3);
+/// How long writes pause while it is seen whether there were any, in milliseconds; the engine ends well within it.
+const PARK_PAUSE_MS: u64 = 10_000;
 const MOVEMENT_MS: u64 = 3_000;
 
 /// The engine as one order uses it.
@@ -110,7 +113,10 @@ async fn engine_command(node: &Node, command: Command) -> Result<Done, Refused> 
         Command::Replicate { primary, primary_id } => {
             replicate(node, &hand, &primary, primary_id.as_deref()).await
         }
-        Command::Promote { min_offset, wait_ms } => promote(node, &hand, min_offset, wait_ms).await,
+        Command::Promote { min_offset, wait_ms, force } => {
+            promote(node, &hand, min_offset, wait_ms, force).await
+        }
+        Command::Park { unwritten } => park(node, &hand, unwritten).await,
         Command::Forget { ids } => forget(&hand, &ids).await,
         Command::PauseWrites { ms } => {
             writes::pause(node, ms).await.map_err(failed)?;
@@ -121,7 +127,15 @@ async fn engine_command(node: &Node, command: Command) -> Result<Done, Refused> 
             let resumed = writes::resume(node).await.map_err(failed)?;
             words(if resumed { String::new() } else { "the guard keeps writes paused".into() })
         }
-        Command::Configure { directives } => configure(&hand, &directives).await,
+        Command::Configure { directives, config } => {
+            let done = configure(&hand, &directives).await?;
+            node.change(|state| {
+                if let Some(life) = state.life.as_mut().filter(|life| life.boot == hand.boot) {
+                    life.start.config = config.or(life.start.config.take());
+                }
+            });
+            Ok(done)
+        }
         Command::Start(_) | Command::KeepTerm => Ok(Done::default()),
     }
 }
@@ -134,15 +148,16 @@ async fn offset(client: &Client) -> Result<i64, EngineError> {
     Ok(kagami_protocol::engine_text::engine_view(&info(client, "replication").await?).offset)
 }
 
-async fn await_role(client: &Client, role: Role) -> Result<(), EngineError> {
-    let until = Instant::now() + ROLE_WITHIN;
+async fn await_role(client: &Client, role: Role, within: Duration) -> Result<(), EngineError> {
+    let until = Instant::now() + within;
     loop {
         let view = kagami_protocol::engine_text::engine_view(&info(client, "replication").await?);
         if view.role == Some(role) {
             return Ok(());
         }
         if Instant::now() >= until {
-            return Err(EngineError::Said(format!("the role did not become {role:?} within 500 ms")));
+            let within_ms = within.as_millis();
+            return Err(EngineError::Said(format!("the role did not become {role:?} within {within_ms} ms")));
         }
         tokio::time::sleep(POLL_EVERY).await;
     }
@@ -157,7 +172,13 @@ fn end_script(node: &Node, hand: &Hand) {
     });
 }
 
-async fn promote(node: &Node, hand: &Hand, min_offset: Option<i64>, wait_ms: u64) -> Result<Done, Refused> {
+async fn promote(
+    node: &Node,
+    hand: &Hand,
+    min_offset: Option<i64>,
+    wait_ms: u64,
+    force: bool,
+) -> Result<Done, Refused> {
     let (role, whole, loading) = {
         let state = node.state();
         let whole = state.life.as_ref().is_some_and(|life| life.whole.complete());
@@ -188,17 +209,48 @@ async fn promote(node: &Node, hand: &Hand, min_offset: Option<i64>, wait_ms: u64
     node.change(|state| state.lead_term = state.term);
     // Its replicas-to-be come at once; should the promotion fail, the next look takes it back.
     observe::set_source(node, &hand.boot, &hand.client, true).await.map_err(failed)?;
-    let promotion: &[&str] =
-        if hand.cluster { &["CLUSTER", "FAILOVER", "TAKEOVER"] } else { &["REPLICAOF", "NO", "ONE"] };
+    let elect = force && hand.cluster;
+    let (promotion, within): (&[&str], _) = match (hand.cluster, elect) {
+        (_, true) => (&["CLUSTER", "FAILOVER", "FORCE"], Duration::from_millis(ELECTION_BOUND_MS)),
+        (true, false) => (&["CLUSTER", "FAILOVER", "TAKEOVER"], ROLE_WITHIN),
+        (false, _) => (&["REPLICAOF", "NO", "ONE"], ROLE_WITHIN),
+    };
     let promoted = async {
-        hand.client.text(promotion, WITHIN).await?;
-        await_role(&hand.client, Role::Primary).await
+        // Asked again, an election would begin anew before the last one is over.
+        let term = node.state().term;
+        let asked = elect
+            && node.with_life(&hand.boot, |life| life.election_term.replace(term)).flatten() == Some(term);
+        if !asked {
+            hand.client.text(promotion, WITHIN).await?;
+        }
+        await_role(&hand.client, Role::Primary, within).await
     };
     let promoted = promoted.await;
     observe::look(node).await;
     observe::source(node).await;
     promoted.map_err(failed)?;
     Ok(Done::default())
+}
+
+/// Ends the engine; what it leaves behind is what the next start finds.
+async fn park(node: &Node, hand: &Hand, unwritten: bool) -> Result<Done, Refused> {
+    if unwritten {
+        // Nobody writes between the question and the end.
+        writes::pause(node, PARK_PAUSE_MS).await.map_err(failed)?;
+        observe::look(node).await;
+        let worthless = node
+            .state()
+            .view
+            .as_ref()
+            .is_some_and(|view| !view.loading && (view.keys == 0 || view.unwritten));
+        if !worthless {
+            writes::resume(node).await.map_err(failed)?;
+            return Err(Refused::Written);
+        }
+    }
+    end_script(node, hand);
+    stop::end_engine(node).await;
+    Ok(Done { offset: None, note: "parked".into() })
 }
 
 async fn replicate(
@@ -222,7 +274,7 @@ async fn replicate(
                 hand.client.text(&["REPLICAOF", &primary.host, &primary.port.to_string()], WITHIN).await?;
             }
         }
-        await_role(&hand.client, Role::Replica).await
+        await_role(&hand.client, Role::Replica, ROLE_WITHIN).await
     };
     let followed = followed.await;
     observe::look(node).await;

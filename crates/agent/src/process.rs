@@ -180,6 +180,12 @@ impl LastWords {
         line.clone_into(&mut words.last);
     }
 
+    /// Whether the engine refused its configuration, or its program could not be run at all.
+    pub(crate) fn blames_the_start(&self) -> bool {
+        let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !words.refused.is_empty() || words.last.starts_with("kagami-agent:")
+    }
+
     /// The last line at warning level, or the last line at all.
     pub(crate) fn get(&self) -> String {
         let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);

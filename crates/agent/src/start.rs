@@ -9,6 +9,7 @@ use crate::node::{Life, Node, wall_ms};
 use crate::observe;
 use crate::process::{self, Ended, Process, ProcessError};
 use crate::record;
+use crate::unwritten::Unwritten;
 use crate::version::Version;
 use crate::volume::{self, VolumeError};
 use crate::whole::Whole;
@@ -122,6 +123,9 @@ async fn spawn(node: &Arc<Node>, start: Start) -> Result<(Boot, oneshot::Receive
             heard_ms: now_ms,
             whole: Whole::started_as(role),
             durable: Durable::default(),
+            unwritten: Unwritten::default(),
+            loaded: false,
+            election_term: None,
             source_open: Some(role == Role::Primary),
             stale_reads_off: role == Role::Replica && !cluster,
             script: None,
@@ -180,7 +184,7 @@ async fn prepare_data(node: &Node, start: &Start, cluster: bool) -> Result<Strin
     let replica = matches!(start.role, StartRole::Replica { .. });
     // A cluster's engine that loads keys claims their slots and would serve them until it hears of a better owner.
     let aside = start.data == StartData::PutAside || (cluster && replica);
-    let data_dir = node.settings.data_dir.clone();
+    let (data_dir, keep) = (node.settings.data_dir.clone(), start.keep_previous);
     // Nobody else writes the note meanwhile.
     let _in_turn = node.storing.lock().await;
     let (label, old, new) = {
@@ -196,6 +200,8 @@ async fn prepare_data(node: &Node, start: &Start, cluster: bool) -> Result<Strin
             complete: false,
             offset: 0,
             replid: String::new(),
+            unwritten: false,
+            failed_loads: 0,
             at_ms: wall_ms(),
             ..kept
         };
@@ -203,16 +209,20 @@ async fn prepare_data(node: &Node, start: &Start, cluster: bool) -> Result<Strin
     };
     let done = if aside {
         let note = new.clone();
-        let moved =
-            tokio::task::spawn_blocking(move || volume::put_aside(&data_dir, &label, old.as_ref(), &note))
-                .await??;
+        let moved = tokio::task::spawn_blocking(move || {
+            volume::put_aside(&data_dir, &label, old.as_ref(), &note, keep)
+        })
+        .await??;
         node.state().note = Some(new);
         if moved { "the data that was there is put aside" } else { "there was no data" }
     } else {
         tokio::task::spawn_blocking(move || volume::drop_identity(&data_dir)).await??;
         "the data that was there is kept"
     };
-    node.change(|state| state.has_data = volume::has_data(&node.settings.data_dir));
+    node.change(|state| {
+        state.has_data = volume::has_data(&node.settings.data_dir);
+        state.kept = volume::kept(&node.settings.data_dir);
+    });
     tracing::info!(done);
     Ok(done.into())
 }
@@ -231,6 +241,12 @@ async fn await_end(
     let note = {
         let mut state = node.state();
         state.write_down(&node.settings.group, &node.settings.node);
+        if state.failed_to_load() {
+            // Never deleted for that; but the next best volume comes first from now on.
+            if let Some(note) = &mut state.note {
+                note.failed_loads = note.failed_loads.saturating_add(1);
+            }
+        }
         state.note.clone()
     };
     // Before it is told: what was put aside is the best there is if nothing whole came in its place.
@@ -284,6 +300,7 @@ pub(crate) async fn restore(node: &Node, note: Option<Record>) {
                 "the copy in its place was never complete: what was put aside is back"
             );
             let mut state = node.state();
+            state.kept = volume::kept(&node.settings.data_dir);
             // So that nothing of the ended life is written over it.
             state.view = None;
             state.note = Some(note);

@@ -74,6 +74,11 @@ async fn hand_over(node: &Node) {
 async fn shut_down(node: &Node) {
     // No order is carried out any more; one that hangs is not waited for.
     let _last = tokio::time::timeout(LAST_ORDER_WITHIN, node.orders.lock()).await;
+    end_engine(node).await;
+}
+
+/// Ends the engine, if one runs, with its data flushed where that is worth something.
+pub(crate) async fn end_engine(node: &Node) {
     let Some((boot, client, append_only, pausable)) = ({
         let state = node.state();
         state.life.as_ref().map(|life| {

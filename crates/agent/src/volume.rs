@@ -2,7 +2,8 @@
 //!
 //! Data that is put aside keeps its own note. It is deleted only once this node is a replica in sync; should this
 //! node be parked again before that, with nothing whole in its place, it comes back. A `moving` mark inside says that
-//! the move itself was not finished, so that files on both sides belong together.
+//! the move itself was not finished, so that files on both sides belong together. A `keep` mark says that it was ahead of
+//! what took its place: then only a person deletes it, and of several the furthest stays.
 
 use crate::record::{self, RecordError, sync_dir};
 use kagami_protocol::Record;
@@ -20,6 +21,7 @@ pub(crate) enum VolumeError {
 }
 
 const MOVING: &str = "moving";
+const KEEP: &str = "keep";
 const NODES_CONF: &str = "nodes.conf";
 
 /// Whether a name in the data directory belongs to the engine's dataset.
@@ -79,12 +81,13 @@ fn dataset_names(data_dir: &Path) -> Result<Vec<String>, VolumeError> {
 }
 
 /// Puts the dataset aside under a label. `old` is the note about it; `new` replaces that note before anything moves.
-/// Returns whether there was anything.
+/// With `keep` it stays also once it is superseded. Returns whether there was anything.
 pub(crate) fn put_aside(
     data_dir: &Path,
     label: &str,
     old: Option<&Record>,
     new: &Record,
+    keep: bool,
 ) -> Result<bool, VolumeError> {
     let names = dataset_names(data_dir)?;
     if !names.iter().any(|name| is_dataset(name)) {
@@ -97,6 +100,9 @@ pub(crate) fn put_aside(
     fs::write(dir.join(MOVING), b"").map_err(io_at(&dir))?;
     if let Some(old) = old {
         record::save(&dir.join("record.json"), old)?;
+    }
+    if keep {
+        fs::write(dir.join(KEEP), b"").map_err(io_at(&dir))?;
     }
     sync_dir(&dir).map_err(io_at(&dir))?;
     sync_dir(&previous(data_dir)).map_err(io_at(&dir))?;
@@ -167,14 +173,40 @@ pub(crate) fn restore(data_dir: &Path, current: Option<&Record>) -> Result<Optio
     Ok(Some(record))
 }
 
-/// Deletes what was put aside: this node is a replica in sync. Returns whether there was anything.
-pub(crate) fn forget_previous(data_dir: &Path) -> Result<bool, VolumeError> {
-    let path = previous(data_dir);
-    match fs::remove_dir_all(&path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(io_at(&path)(error)),
+/// How far a note says that its data is, to compare what was put aside.
+fn rank(record: Option<&Record>) -> (bool, u64, i64, i64) {
+    record.map_or((false, 0, 0, 0), |r| (r.complete, r.data_term, r.offset, r.at_ms))
+}
+
+/// The note about what is kept for good; an empty one where it had none.
+pub(crate) fn kept(data_dir: &Path) -> Option<Record> {
+    let marked = aside(data_dir).into_iter().filter(|(path, _)| path.join(KEEP).exists());
+    marked.map(|(_, record)| record).max_by_key(|record| rank(record.as_ref())).map(Option::unwrap_or_default)
+}
+
+/// Deletes what was put aside: this node is a replica in sync. What is marked to be kept stays, the furthest of it.
+/// Returns what was deleted.
+pub(crate) fn forget_previous(data_dir: &Path) -> Result<Vec<PathBuf>, VolumeError> {
+    let all = aside(data_dir);
+    let kept = all
+        .iter()
+        .filter(|(path, _)| path.join(KEEP).exists())
+        .max_by_key(|(_, record)| rank(record.as_ref()))
+        .map(|(path, _)| path.clone());
+    let mut deleted = Vec::new();
+    for (path, _) in all.into_iter().filter(|(path, _)| Some(path) != kept.as_ref()) {
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(io_at(&path))?;
+        deleted.push(path);
     }
+    if kept.is_none() {
+        let path = previous(data_dir);
+        match fs::remove_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(&path)(error)),
+            _ => {}
+        }
+    }
+    Ok(deleted)
 }
 
 #[cfg(test)]
@@ -223,7 +255,7 @@ mod tests {
         dir.write("nodes.conf", "id");
         dir.write("appendonlydir/a.base.rdb", "base");
         dir.write("lost+found/x", "not ours");
-        let moved = put_aside(dir.path(), "1", Some(&note(100, true)), &note(0, false)).unwrap();
+        let moved = put_aside(dir.path(), "1", Some(&note(100, true)), &note(0, false), false).unwrap();
         assert!(moved && !has_data(dir.path()));
         assert_eq!(dir.read("nodes.conf"), None);
         assert_eq!(dir.read("lost+found/x").as_deref(), Some("not ours"));
@@ -244,12 +276,28 @@ mod tests {
     fn a_whole_copy_is_never_replaced_by_what_was_put_aside() {
         let dir = Dir::new();
         dir.write("dump.rdb", "old");
-        put_aside(dir.path(), "1", Some(&note(100, true)), &note(0, false)).unwrap();
+        put_aside(dir.path(), "1", Some(&note(100, true)), &note(0, false), false).unwrap();
         dir.write("dump.rdb", "new");
         assert_eq!(restore(dir.path(), Some(&note(5, true))).unwrap(), None);
         assert_eq!(dir.read("dump.rdb").as_deref(), Some("new"));
-        assert!(forget_previous(dir.path()).unwrap());
-        assert!(!forget_previous(dir.path()).unwrap());
+        assert_eq!(forget_previous(dir.path()).unwrap().len(), 1);
+        assert!(forget_previous(dir.path()).unwrap().is_empty() && !previous(dir.path()).exists());
+    }
+
+    #[test]
+    fn a_copy_that_was_ahead_is_kept_and_of_several_the_furthest() {
+        let dir = Dir::new();
+        for (label, text, offset, keep) in
+            [("1", "ahead", 100, true), ("2", "further", 200, true), ("3", "superseded", 300, false)]
+        {
+            dir.write("dump.rdb", text);
+            put_aside(dir.path(), label, Some(&note(offset, true)), &note(0, false), keep).unwrap();
+        }
+        assert_eq!(kept(dir.path()).unwrap().offset, 200);
+        assert_eq!(forget_previous(dir.path()).unwrap().len(), 2);
+        assert!(forget_previous(dir.path()).unwrap().is_empty());
+        assert_eq!(dir.read(".kagami/previous/2/dump.rdb").as_deref(), Some("further"));
+        assert_eq!(kept(dir.path()).unwrap().offset, 200);
     }
 
     #[test]
@@ -257,7 +305,7 @@ mod tests {
         let dir = Dir::new();
         dir.write("dump.rdb", "old");
         dir.write("appendonlydir/a.base.rdb", "base");
-        put_aside(dir.path(), "1", Some(&note(100, true)), &note(0, false)).unwrap();
+        put_aside(dir.path(), "1", Some(&note(100, true)), &note(0, false), false).unwrap();
         // As if the power had gone between the two renames.
         let aside = previous(dir.path()).join("1");
         fs::write(aside.join(MOVING), b"").unwrap();
@@ -274,7 +322,7 @@ mod tests {
             [("1", "good", 100, true), ("2", "older", 50, true), ("3", "half", 200, false)]
         {
             dir.write("dump.rdb", text);
-            put_aside(dir.path(), label, Some(&note(offset, complete)), &note(0, false)).unwrap();
+            put_aside(dir.path(), label, Some(&note(offset, complete)), &note(0, false), false).unwrap();
         }
         restore(dir.path(), Some(&note(0, false))).unwrap().unwrap();
         assert_eq!(dir.read("dump.rdb").as_deref(), Some("good"));

@@ -11,19 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::*;
 
-fn running(role: Role) -> impl Fn(&Report) -> bool {
-    move |report| {
-        report.state == EngineState::Running
-            && report.engine.as_ref().is_some_and(|engine| engine.role == Some(role))
-    }
-}
-
-fn parked(report: &Report) -> bool {
-    report.state == EngineState::Parked
-}
-
 fn promote() -> Command {
-    Command::Promote { min_offset: None, wait_ms: 0 }
+    Command::Promote { min_offset: None, wait_ms: 0, force: false }
 }
 
 /// A primary with some keys and a replica in sync, cluster mode disabled.
@@ -160,7 +149,7 @@ async fn a_killed_engine_is_told_at_once_and_never_started_again_by_itself() {
     let offset = to_b.report().await.engine.unwrap().offset;
     to_b.term.store(2, Ordering::Relaxed);
     let done = to_b
-        .order(Some(Role::Replica), Command::Promote { min_offset: Some(offset), wait_ms: 100 })
+        .order(Some(Role::Replica), Command::Promote { min_offset: Some(offset), wait_ms: 100, force: false })
         .await
         .unwrap();
     assert!(done.offset.unwrap() >= offset);
@@ -193,7 +182,7 @@ async fn an_engine_that_restarts_empty_is_no_source_of_replication() {
 #[tokio::test]
 async fn a_promotion_keeps_every_key_and_the_handover_is_complete() {
     let (a, to_a, b, to_b) = pair(5000).await;
-    let behind = Command::Promote { min_offset: Some(i64::MAX), wait_ms: 20 };
+    let behind = Command::Promote { min_offset: Some(i64::MAX), wait_ms: 20, force: false };
     assert!(matches!(to_b.order(Some(Role::Replica), behind).await, Err(Refused::Behind { .. })));
 
     to_a.term.store(2, Ordering::Relaxed);
@@ -202,9 +191,12 @@ async fn a_promotion_keeps_every_key_and_the_handover_is_complete() {
     let paused = to_a.order(Some(Role::Primary), Command::PauseWrites { ms: 2000 }).await.unwrap();
     let mut client = a.client().await.unwrap();
     let blocked = tokio::spawn(async move { set(&mut client, "late", "1").await });
-    to_b.order(Some(Role::Replica), Command::Promote { min_offset: paused.offset, wait_ms: 1500 })
-        .await
-        .unwrap();
+    to_b.order(
+        Some(Role::Replica),
+        Command::Promote { min_offset: paused.offset, wait_ms: 1500, force: false },
+    )
+    .await
+    .unwrap();
     let demoted = Command::Replicate { primary: b.address.clone(), primary_id: None };
     to_a.order(Some(Role::Primary), demoted.clone()).await.unwrap();
     println!("handed over in {:?}", began.elapsed());
@@ -225,6 +217,7 @@ async fn parameters_are_set_all_or_none() {
     operator.start(node.start(primary(), false)).await;
     let of = |pairs: &[(&str, &str)]| Command::Configure {
         directives: pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        config: None,
     };
     operator.order(None, of(&[("maxmemory-policy", "allkeys-lru"), ("timeout", "7")])).await.unwrap();
     let wrong = operator.order(None, of(&[("no-such-thing", "1"), ("timeout", "9")])).await;
@@ -355,9 +348,12 @@ async fn a_terminated_primary_waits_for_the_handover() {
     to_b.term.store(2, Ordering::Relaxed);
     to_a.term.store(2, Ordering::Relaxed);
     let paused = to_a.order(Some(Role::Primary), Command::PauseWrites { ms: 2000 }).await.unwrap();
-    to_b.order(Some(Role::Replica), Command::Promote { min_offset: paused.offset, wait_ms: 1500 })
-        .await
-        .unwrap();
+    to_b.order(
+        Some(Role::Replica),
+        Command::Promote { min_offset: paused.offset, wait_ms: 1500, force: false },
+    )
+    .await
+    .unwrap();
     to_a.order(None, Command::Replicate { primary: b.address.clone(), primary_id: None }).await.unwrap();
     let began = Instant::now();
     assert_eq!(to_a.goodbye().await, "terminating");
@@ -392,11 +388,6 @@ async fn an_engine_does_not_outlive_its_agent() {
         assert!(Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-fn append_only(mut start: Start) -> Start {
-    start.directives.push(("appendonly".into(), "yes".into()));
-    start
 }
 
 #[tokio::test]

@@ -95,6 +95,7 @@ pub fn engine_view(info: &Fields) -> EngineView {
         loading: info.flag("loading") || info.flag("async_loading"),
         complete: false,
         keys: keys(info),
+        unwritten: false,
         used_memory_bytes: info.number("used_memory").unwrap_or(0),
         link: (role == Some(Role::Replica)).then(|| link(info)),
         replicas: info.numbered("slave").filter_map(|(_, line)| replica_link(line)).collect(),

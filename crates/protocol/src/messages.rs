@@ -79,10 +79,34 @@ pub enum FromAgent {
 pub struct Boot {
     /// The UID of the Pod.
     pub pod_uid: String,
-    /// Drawn at random by each agent process.
+    /// Drawn by each agent process: `<when it began, in hexadecimal milliseconds since the Unix epoch>-<chance>`.
     pub agent: String,
     /// Counts the engine's lives within one agent process, from 1.
     pub run: u32,
+}
+
+impl Boot {
+    /// The name of an agent process that begins at a time (the machine's clock, in milliseconds since the Unix epoch).
+    pub fn agent_name(began_ms: i64, chance: u16) -> String {
+        format!("{began_ms:011x}-{chance:04x}")
+    }
+
+    /// When the agent process of this life began, by the clock of its machine, which is also the kubelet's; `None` if its
+    /// name does not say.
+    pub fn began_ms(&self) -> Option<i64> {
+        i64::from_str_radix(self.agent.split_once('-')?.0, 16).ok()
+    }
+
+    /// Whether this life comes after another one of the same Pod; `None` where that cannot be told.
+    pub fn after(&self, other: &Self) -> Option<bool> {
+        if self.pod_uid != other.pod_uid {
+            return None;
+        }
+        if self.agent == other.agent {
+            return Some(self.run > other.run);
+        }
+        Some(self.began_ms()? > other.began_ms()?)
+    }
 }
 
 impl fmt::Display for Boot {
@@ -199,6 +223,16 @@ pub enum Command {
         min_offset: Option<i64>,
         /// How long it may wait for the offset, in milliseconds.
         wait_ms: u64,
+        /// By an election of the living primaries instead (`CLUSTER FAILOVER FORCE`): asked for once in a term, given
+        /// [`crate::ELECTION_BOUND_MS`], and `Failed` if it was not won. Without a meaning where cluster mode is disabled.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Ends the engine and parks the node: its data stays, and what was put aside comes back if nothing whole is in its place.
+    Park {
+        /// Only if nothing would be lost: this life has taken no write since it was started, or holds no key.
+        #[serde(default)]
+        unwritten: bool,
     },
     /// `CLUSTER FORGET` of each id; an id that is not known (any more) counts as done.
     Forget {
@@ -214,8 +248,11 @@ pub enum Command {
     ResumeWrites,
     /// `CONFIG SET` of each directive; all or nothing where the engine can (7.0), else in order.
     Configure {
-        /// Directive → value.
+        /// Directive → value, as `CONFIG SET` takes them.
         directives: BTreeMap<String, String>,
+        /// What the engine runs with after it; reported from then on.
+        #[serde(default)]
+        config: Option<Config>,
     },
     /// Only to remember the term.
     KeepTerm,
@@ -245,6 +282,24 @@ pub struct Start {
     /// Whether silence pauses the writes of this primary (see [`ToAgent::Confirm`]).
     #[serde(default)]
     pub guard: bool,
+    /// What is put aside now is ahead of what takes its place: it is kept also once this node is in sync. One such copy is
+    /// kept at most, the furthest; only a person deletes it.
+    #[serde(default)]
+    pub keep_previous: bool,
+    /// What the directives amount to; reported while this engine lives.
+    #[serde(default)]
+    pub config: Option<Config>,
+}
+
+/// The configuration of an engine, as far as a parameter group decides it, so that a plan knows what runs.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// A hash of the directives that can be changed while the engine runs.
+    pub running: String,
+    /// The directives that need a new start, with their values.
+    #[serde(default)]
+    pub fixed: BTreeMap<String, String>,
 }
 
 /// What a start does with the data directory.
@@ -317,6 +372,9 @@ pub enum Refused {
         /// What it is, in words.
         is: String,
     },
+    /// Clients have written since, so what was to be given up is not worthless.
+    #[error("it has taken writes")]
+    Written,
     /// The data is not as far as was expected.
     #[error("the offset is {offset}")]
     Behind {
@@ -401,6 +459,12 @@ pub struct Record {
     /// The highest operator generation seen.
     #[serde(default)]
     pub operator_generation: u64,
+    /// Written by a primary that had taken no write since it was started: it holds what it began with.
+    #[serde(default)]
+    pub unwritten: bool,
+    /// How often an engine that was started from this data ended before it had loaded it; 0 again once it loads.
+    #[serde(default)]
+    pub failed_loads: u32,
 }
 
 /// Everything an agent knows about its node.
@@ -440,6 +504,15 @@ pub struct Report {
     /// The last failed attempt to start or to follow, in words; empty if none since the boot.
     #[serde(default)]
     pub trouble: String,
+    /// The note about a copy that was put aside and is kept until a person deletes it.
+    #[serde(default)]
+    pub kept: Option<Record>,
+    /// What the engine runs with; `None` while none runs, and from an agent that does not say so.
+    #[serde(default)]
+    pub config: Option<Config>,
+    /// Which orders the agent knows ([`crate::VOCABULARY`]); 0 from the first agents.
+    #[serde(default)]
+    pub vocabulary: u32,
 }
 
 /// What an engine says of itself (`INFO`, `CLUSTER INFO`, `CLUSTER NODES`).
@@ -464,6 +537,9 @@ pub struct EngineView {
     pub complete: bool,
     /// Keys in all databases.
     pub keys: u64,
+    /// A primary that has taken no write since it was started, as far as its agent saw.
+    #[serde(default)]
+    pub unwritten: bool,
     /// `used_memory`, in bytes.
     pub used_memory_bytes: i64,
     /// A replica's link.

@@ -1,6 +1,13 @@
 //! Real agents in front of real engines on loopback, and an operator of a few lines that speaks the protocol.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests; each set of tests needs another part of them"
+)]
 
 use futures::{SinkExt, StreamExt};
 use kagami_protocol::*;
@@ -276,6 +283,8 @@ impl Node {
             announce: self.address.clone(),
             announce_hostname: String::new(),
             guard: false,
+            keep_previous: false,
+            config: None,
         }
     }
 }
@@ -498,4 +507,20 @@ pub(crate) async fn fill(connection: &mut redis::aio::MultiplexedConnection, cou
 
 pub(crate) async fn count(connection: &mut redis::aio::MultiplexedConnection) -> usize {
     redis::cmd("DBSIZE").query_async(connection).await.unwrap()
+}
+
+pub(crate) fn running(role: Role) -> impl Fn(&Report) -> bool {
+    move |report| {
+        report.state == EngineState::Running
+            && report.engine.as_ref().is_some_and(|engine| engine.role == Some(role))
+    }
+}
+
+pub(crate) fn parked(report: &Report) -> bool {
+    report.state == EngineState::Parked
+}
+
+pub(crate) fn append_only(mut start: Start) -> Start {
+    start.directives.push(("appendonly".into(), "yes".into()));
+    start
 }

@@ -209,6 +209,7 @@ fn brief(command: &Command) -> String {
             };
             let data = match start.data {
                 kagami_protocol::StartData::Keep => "keep data",
+                kagami_protocol::StartData::PutAside if start.keep_previous => "put data aside and keep it",
                 kagami_protocol::StartData::PutAside => "put data aside",
             };
             format!("start as {role}, {data}")
@@ -218,11 +219,13 @@ fn brief(command: &Command) -> String {
             format!("assign {} epoch {epoch:?}", SlotSet::from_ranges(slots.iter().copied()))
         }
         Command::Replicate { primary, .. } => format!("replicate {}", primary.host),
+        Command::Promote { force: true, .. } => "ask for an election".into(),
         Command::Promote { min_offset, .. } => format!("promote, offset at least {min_offset:?}"),
+        Command::Park { unwritten } => if *unwritten { "park if unwritten" } else { "park" }.into(),
         Command::Forget { ids } => format!("forget {}", ids.len()),
         Command::PauseWrites { ms } => format!("pause writes {ms} ms"),
         Command::ResumeWrites => "resume writes".into(),
-        Command::Configure { directives } => {
+        Command::Configure { directives, .. } => {
             format!("configure {}", directives.keys().cloned().collect::<Vec<_>>().join(" "))
         }
         Command::KeepTerm => "keep term".into(),

@@ -141,6 +141,9 @@ pub(crate) fn parked(node: &str, run: u32, volumes: bool) -> Report {
         guard: true,
         fenced: false,
         trouble: String::new(),
+        kept: None,
+        config: None,
+        vocabulary: kagami_protocol::VOCABULARY,
     }
 }
 

@@ -477,7 +477,7 @@ impl World {
                     &hand.to_boot,
                     hand.term,
                     Some(Role::Replica),
-                    &Command::Promote { min_offset: None, wait_ms: 0 },
+                    &Command::Promote { min_offset: None, wait_ms: 0, force: false },
                 );
                 if !hand.cluster {
                     let follow = Command::Replicate {

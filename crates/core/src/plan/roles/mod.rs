@@ -270,6 +270,8 @@ pub(super) fn start(
             String::new()
         },
         guard: shard.nodes.len() > 1,
+        keep_previous: false,
+        config: None,
     }
 }
 

@@ -147,7 +147,7 @@ impl View<'_> {
             boot,
             term: lease.term,
             role: Some(Role::Replica),
-            command: Command::Promote { min_offset: None, wait_ms: 0 },
+            command: Command::Promote { min_offset: None, wait_ms: 0, force: false },
             reason: Reason::FailoverComplete,
         });
         let from = lease.previous.as_ref().map_or("an unknown node", |(node, _)| node.as_str());
