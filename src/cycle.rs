@@ -19,7 +19,7 @@ use kagami_core::plan::{Frozen, Plan, Setting, Wait, plan};
 use kagami_core::status::{Happening, Seen, differs, happenings, status};
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
@@ -38,6 +38,8 @@ const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a deleted group's pods are waited for before its finalizer is removed all the same (a machine may be gone).
 const DELETE_WAIT: Duration = Duration::from_secs(60);
+/// How many different events of a group are remembered, so that one that is repeated is counted instead of written again.
+const RECORDERS: usize = 16;
 
 /// What all cycles share.
 pub(crate) struct Context {
@@ -48,7 +50,7 @@ pub(crate) struct Context {
     pub(crate) tables: Tables,
     pub(crate) setting: Setting,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) recorder: Recorder,
+    pub(crate) reporter: Reporter,
     pub(crate) memory: Mutex<HashMap<(String, String), Memory>>,
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Memory {
     failures: u32,
     deleting: Option<Instant>,
     uid: String,
+    /// By what they tell. A recorder counts events of one reason as one, and keeps the words of the first only.
+    recorders: HashMap<String, Recorder>,
 }
 
 /// A cycle that could not be ended; everything else is in the status.
@@ -205,6 +209,7 @@ impl Cycle<'_> {
             failures: 0,
             deleting: None,
             uid: uid.clone(),
+            recorders: HashMap::new(),
         };
         let entry = memory.entry((self.namespace.clone(), self.name.clone())).or_insert_with(fresh);
         if entry.uid != uid {
@@ -370,6 +375,13 @@ impl Cycle<'_> {
         while note.len() > 1000 {
             note.pop();
         }
+        let recorder = self.remember(|memory| {
+            if memory.recorders.len() >= RECORDERS && !memory.recorders.contains_key(&note) {
+                memory.recorders.clear();
+            }
+            let fresh = || Recorder::new(self.context.client.clone(), self.context.reporter.clone());
+            memory.recorders.entry(note.clone()).or_insert_with(fresh).clone()
+        });
         let event = Event {
             type_: if happening.warning { EventType::Warning } else { EventType::Normal },
             reason: happening.reason.as_str().to_owned(),
@@ -377,7 +389,7 @@ impl Cycle<'_> {
             action: "Reconcile".into(),
             secondary: None,
         };
-        if let Err(error) = self.context.recorder.publish(&event, &self.group.object_ref(&())).await {
+        if let Err(error) = recorder.publish(&event, &self.group.object_ref(&())).await {
             warn!(group = self.name, namespace = self.namespace, %error, "an event could not be sent");
         }
     }

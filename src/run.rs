@@ -16,7 +16,7 @@ use kagami_core::desired::Tables;
 use kagami_core::plan::Setting;
 use kagami_protocol::OperatorId;
 use kube::runtime::Controller;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::{Api, Client};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -131,7 +131,7 @@ async fn unit(
             operator_namespace: arguments.pod_namespace.clone(),
         },
         metrics,
-        recorder: Recorder::new(scope.client.clone(), reporter),
+        reporter,
         memory: std::sync::Mutex::default(),
     });
     Controller::new(groups, kube::runtime::watcher::Config::default())

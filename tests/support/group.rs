@@ -329,6 +329,16 @@ impl<'s> Group<'s> {
             .collect())
     }
 
+    /// How often an event with a reason was sent; events that say the same are counted on one object.
+    pub(crate) async fn events_sent(&self, reason: &str) -> Result<i32> {
+        let events: Api<Event> = self.story.api();
+        let ours = events.list(&ListParams::default()).await?.items.into_iter().filter(|event| {
+            event.involved_object.name.as_deref() == Some(&self.name)
+                && event.reason.as_deref() == Some(reason)
+        });
+        Ok(ours.map(|event| event.series.and_then(|series| series.count).or(event.count).unwrap_or(1)).sum())
+    }
+
     /// Waits for an event with a reason; gives its message.
     pub(crate) async fn event(&self, reason: &str, limit: Duration) -> Result<String> {
         eventually(&format!("{}: an event {reason}", self.name), limit, async || {

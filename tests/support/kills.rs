@@ -109,7 +109,7 @@ pub(crate) async fn killed_during_the_sync(story: &Story, rounds: usize) -> Resu
         let mut keys = Keys::of(&group, 1);
         // About 40 MB, so that a sync takes a while.
         keys.fill_values(4_000, &"x".repeat(10_000)).await?;
-        let losses = group.events().await?.iter().filter(|(reason, _)| reason == "DataLost").count();
+        let losses = group.events_sent("DataLost").await?;
         let primary = group.primary_of("0001").await?;
         let replica = group.replicas_of("0001").await?.pop().context("no replica")?;
         group.signal(&replica, ENGINE_PROCESS, "KILL").await?;
@@ -128,7 +128,7 @@ pub(crate) async fn killed_during_the_sync(story: &Story, rounds: usize) -> Resu
         group.whole(seconds(60)).await?;
         let missing =
             eventually("every slot is served", seconds(60), async || keys.missing().await).await?.len();
-        let told = group.events().await?.iter().filter(|(reason, _)| reason == "DataLost").count() > losses;
+        let told = group.events_sent("DataLost").await? > losses;
         story.say(format!(
             "round {round}: the replica was {}, {missing} of {} keys are lost, {} event DataLost",
             if complete { "whole" } else { "syncing" },
