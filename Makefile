@@ -39,7 +39,7 @@ demo: deps cluster load deploy ## From nothing to SET and GET: cluster, operator
 	@$(STEP) 'walk-through' demo/demo.sh
 
 .PHONY: test
-test: deps check test-unit cluster load test-chart deploy test-cluster ## Everything that must hold before a change lands.
+test: deps check test-unit test-admission cluster load test-chart deploy test-cluster ## Everything that must hold before a change lands.
 	@$(STEP) 'all of make test' true
 
 .PHONY: test-long
@@ -114,6 +114,13 @@ drift: ## Are the generated files (CRDs, their copies in the chart, install.yaml
 .PHONY: test-unit
 test-unit: ## Unit, table and property tests; no cluster.
 	@$(STEP) 'unit tests' cargo test --workspace --locked
+
+.PHONY: test-admission
+test-admission: ## The definitions and every rule of admission, on a kube-apiserver alone; with another CLUSTER the stories ask that one.
+ifeq ($(CLUSTER),local)
+	@local/cluster programs
+	$(STEP) 'rules of admission' cargo test --locked -p kagami-api --test apiserver -- --ignored
+endif
 
 .PHONY: test-chart
 test-chart: load ## The Helm chart: rendered in many ways, tried on the apiserver, installed, upgraded, uninstalled, installed again.

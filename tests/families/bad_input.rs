@@ -1,10 +1,16 @@
 //! P9: bad input changes nothing. It is refused at admission where a rule can see it, else by a condition; neighbours and
 //! running groups do not notice.
 
+#[path = "../../crates/api/tests/support/cases.rs"]
+mod cases;
+
 use crate::support::group::{clustered, spec};
 use crate::support::{Group, Keys, Node, Sharing, seconds, tell};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use kagami_api::v1alpha1::{GroupStatus, ParameterGroup};
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::core::GroupVersionKind;
 use serde_json::json;
 
 /// What must not change in a group that nobody meant.
@@ -52,6 +58,20 @@ async fn p9_what_a_rule_can_see_is_refused_at_admission_in_elasticaches_words() 
             let refusal = Group::refused(story, name, &spec(case)).await?;
             ensure!(refusal.contains(words), "{name} is refused, but without {words:?}: {refusal}");
             story.say(format!("{name}: {refusal}"));
+        }
+        // Every rule by its number, in words that its table of cases has; rules about updates are tried on an apiserver of its own.
+        let resource = |kind: &str| ApiResource::from_gvk(&GroupVersionKind::gvk("elasticache.kagami.dev", "v1alpha1", kind));
+        for case in cases::cases().into_iter().filter(|case| case.old().is_none()) {
+            let api: Api<DynamicObject> = Api::namespaced_with(story.client.clone(), &story.namespace, &resource(&case.kind));
+            let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+            let accepted = serde_json::from_value(case.accepted())?;
+            api.create(&dry_run, &accepted).await.with_context(|| format!("{} {}", case.rule, case.accepted))?;
+            let Some(refused) = case.refused() else { continue };
+            let (by, spec) = (if case.schema { "the schema" } else { "a rule" }, refused["spec"].to_string());
+            match api.create(&dry_run, &serde_json::from_value(refused)?).await {
+                Ok(_) => bail!("{} ({by}): {spec} is admitted", case.rule),
+                Err(error) => ensure!(error.to_string().contains(&case.words), "{} ({by}): {spec}: {error}", case.rule),
+            }
         }
         let left = story.kubectl(&["get", "rg,statefulsets,pods", "-o", "name"], None, seconds(20)).await?.well("listing")?;
         ensure!(left.is_empty(), "something was made: {left}");

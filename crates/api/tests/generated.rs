@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kagami_api::{crd, crds, reason};
+use kagami_api::{crd, crds, reason, rules};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -73,6 +73,11 @@ fn as_floats(value: &mut Value) {
 #[test]
 fn the_page_of_reasons_is_that_of_the_code() {
     is_committed(&root().join("docs/reasons.md"), &reason::markdown());
+}
+
+#[test]
+fn the_page_of_rules_is_that_of_the_code() {
+    is_committed(&root().join("docs/rules.md"), &rules::markdown());
 }
 
 fn each(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {

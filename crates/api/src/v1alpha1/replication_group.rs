@@ -289,7 +289,7 @@ pub struct ReplicationGroupSpec {
 pub struct NodeGroupConfiguration {
     /// The id of the node group, one to four digits such as 0001. Default: its place in the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 4), pattern("^[0-9]+$"))]
+    #[schemars(length(min = 1, max = 4), pattern("^0*[1-9][0-9]*$"))]
     pub node_group_id: Option<String>,
 
     /// The zone of the first node, which is the primary at the start. Default: Kagami spreads the nodes.
@@ -307,10 +307,10 @@ pub struct NodeGroupConfiguration {
     #[schemars(range(min = 0, max = 5))]
     pub replica_count: Option<i32>,
 
-    /// The slots of this node group when the group is created, such as 0-3999 or 0-99,200-299. Either every node group says its
-    /// slots, and together they are 0-16383, or none does and they are split evenly. Where slots are later is in the status.
+    /// The slots of this node group when the group is created, such as 0-3999 or 0-99,200-299, in at most 256 characters. Either every node
+    /// group says its slots, and together they are 0-16383, or none does and they are split evenly. Where slots are later is in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(min = 1, max = 256))]
     pub slots: Option<String>,
 }
 

@@ -34,6 +34,7 @@ pub struct ReplicationGroupStatus {
 
     /// The engine and its version: redis 6.2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub engine: Option<String>,
 
     /// Whether cluster mode is enabled.
