@@ -1,7 +1,7 @@
 //! `kagami convert`: reads the template, prints manifests to the standard output and findings to the standard error.
 
 use crate::args::{Convert, ConvertFormat};
-use kagami_convert::{Format, Options, convert, render};
+use kagami_convert::{Format, MOST_BYTES_READ, Options, convert, decode, render};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -17,15 +17,13 @@ pub(crate) fn command(arguments: &Convert) -> ExitCode {
 }
 
 fn run(arguments: &Convert) -> Result<(), String> {
-    let mut template = String::new();
-    let file = if arguments.template == "-" {
-        std::io::stdin().read_to_string(&mut template).map_err(|error| format!("standard input: {error}"))?;
-        "<stdin>".to_owned()
-    } else {
-        template = std::fs::read_to_string(&arguments.template)
-            .map_err(|error| format!("{}: {error}", arguments.template))?;
-        arguments.template.clone()
+    let (file, template) = match arguments.template.as_str() {
+        "-" => ("<stdin>".to_owned(), read(std::io::stdin().lock())),
+        path => {
+            (path.to_owned(), std::fs::File::open(path).map_err(|error| error.to_string()).and_then(read))
+        }
     };
+    let template = template.map_err(|error| format!("error: {file}: {error}"))?;
     let options = Options {
         file,
         parameters: pairs("--parameter", &arguments.parameters)?,
@@ -55,6 +53,13 @@ fn run(arguments: &Convert) -> Result<(), String> {
     std::io::stdout()
         .write_all(render(&converted, format).as_bytes())
         .map_err(|error| format!("standard output: {error}"))
+}
+
+/// Reads no more than a template may have: what is given may be any file, or never end.
+fn read(from: impl Read) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    from.take(MOST_BYTES_READ).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    decode(&bytes)
 }
 
 fn pairs(flag: &str, given: &[String]) -> Result<BTreeMap<String, String>, String> {

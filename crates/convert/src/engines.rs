@@ -45,10 +45,26 @@ pub(crate) fn version(engine: &str, text: &str) -> Lift {
 /// What becomes of a parameter group family.
 pub(crate) fn family(text: &str) -> Lift {
     match text {
-        "redis6.x" | "redis7" | "valkey7" | "valkey8" | "valkey9" => Lift::Offered,
+        offered if FAMILIES.contains(&offered) => Lift::Offered,
         "redis2.6" | "redis2.8" | "redis3.2" | "redis4.0" | "redis5.0" => Lift::Nearest("redis6.x"),
         _ => Lift::Unknown("redis6.x, redis7, valkey7, valkey8 and valkey9"),
     }
+}
+
+/// The family itself, or the one that stands in for it.
+pub(crate) fn nearest_family(text: &str) -> Option<&'static str> {
+    match family(text) {
+        Lift::Offered => FAMILIES.iter().find(|family| **family == text).copied(),
+        Lift::Nearest(nearest) => Some(nearest),
+        Lift::Unknown(_) => None,
+    }
+}
+
+const FAMILIES: [&str; 5] = ["redis6.x", "redis7", "valkey7", "valkey8", "valkey9"];
+
+/// Whether a family is that of the newest version of its engine, which a group has that names none.
+pub(crate) fn is_newest(family: &str) -> bool {
+    matches!(family, "redis7" | "valkey9")
 }
 
 /// The newest version of a family.

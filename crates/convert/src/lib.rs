@@ -11,6 +11,7 @@ mod engines;
 mod evaluate;
 mod groups;
 mod json;
+mod judge;
 mod manifest;
 mod names;
 mod nearest;
@@ -20,6 +21,7 @@ mod problem;
 mod properties;
 mod render;
 mod replication_group;
+mod schema;
 mod security_group;
 mod shape;
 mod template;
@@ -34,10 +36,12 @@ use serde_json::Value as Json;
 
 pub use crate::problem::Problem;
 pub use crate::render::{Format, render};
+pub use crate::template::{MOST_BYTES_READ, decode};
 
 use crate::evaluate::Evaluator;
 use crate::manifest::Manifest;
 use crate::problem::{At, Findings, Place};
+use crate::schema::{Schemas, Step, Violation};
 use crate::template::{Resource, Template};
 
 /// What a template cannot say of itself.
@@ -84,6 +88,15 @@ pub struct Skipped {
 
 /// Types of ElastiCache that mirror nothing that Kagami is.
 const OTHER_CACHES: [&str; 2] = ["AWS::ElastiCache::CacheCluster", "AWS::ElastiCache::ServerlessCache"];
+
+/// Types whose resources are refused, with the property whose sentence says why.
+const REFUSED_TYPES: [(&str, &str); 5] = [
+    ("AWS::ElastiCache::GlobalReplicationGroup", "globalReplicationGroupId"),
+    ("AWS::ElastiCache::SecurityGroup", "cacheSecurityGroupNames"),
+    ("AWS::ElastiCache::SecurityGroupIngress", "cacheSecurityGroupNames"),
+    (names::USER, "userGroupIds"),
+    (names::USER_GROUP, "userGroupIds"),
+];
 
 const KNOWN_TYPES: [&str; 10] = [
     "AWS::ElastiCache::CacheCluster",
@@ -194,6 +207,8 @@ fn work(text: &str, options: &Options, findings: &Findings) -> Option<Converted>
         complete &= manifest.is_some();
         manifests.extend(manifest);
     }
+    hold(&template, &manifests, findings);
+    judge::judge(&template, &manifests, findings);
     let outputs = outputs::read(&evaluator);
 
     if manifests.is_empty() && complete {
@@ -237,15 +252,46 @@ fn is_known(evaluator: &Evaluator<'_>, resource: &Resource) -> bool {
     // A resource that its condition leaves out does no harm.
     if evaluator.is_made(&resource.body, &resource.place()) != Some(false) {
         let kind = value::short(kind);
-        let message = match KNOWN_TYPES.contains(&kind.as_str()) {
-            true => format!("{kind} is not known to the converter yet: remove the resource"),
-            false => {
+        let refused = REFUSED_TYPES.iter().find(|(refused, _)| *refused == kind);
+        let message = match refused {
+            Some((_, field)) => format!(
+                "{kind} is refused: remove the resource and what refers to it ({})",
+                kagami_api::properties::sentence(field).trim_end_matches('.')
+            ),
+            None => {
                 format!("{kind} is not a type of ElastiCache{}", evaluator.findings.hint(&kind, KNOWN_TYPES))
             }
         };
         evaluator.findings.error(resource.kind_at, &place, message);
     }
     false
+}
+
+/// Holds the objects to their definitions.
+fn hold(template: &Template, manifests: &[Manifest], findings: &Findings) {
+    if manifests.is_empty() {
+        return;
+    }
+    let schemas = Schemas::all();
+    for manifest in manifests {
+        for Violation { path, message } in schemas.violations(manifest.kind, &manifest.spec) {
+            let resource = manifest.place.resource.as_deref().and_then(|id| template.resource(id));
+            let mut place = manifest.place.child("Properties");
+            let mut at = manifest.at;
+            for (index, step) in path.iter().enumerate() {
+                place = match step {
+                    Step::Field(field) => place.child(&value::short(&properties::property_name(field))),
+                    Step::Item(index) => place.item(*index),
+                };
+                if let (0, Step::Field(field)) = (index, step) {
+                    let property =
+                        resource.and_then(|resource| resource.property(&properties::property_name(field)));
+                    at = property.map_or(at, |entry| entry.value.at);
+                }
+            }
+            findings.error(at, &place, message);
+        }
+    }
 }
 
 /// The objects in their order; two of one kind cannot have one name.

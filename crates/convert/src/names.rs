@@ -11,6 +11,8 @@ pub(crate) const PARAMETER_GROUP: &str = "AWS::ElastiCache::ParameterGroup";
 pub(crate) const SUBNET_GROUP: &str = "AWS::ElastiCache::SubnetGroup";
 pub(crate) const SECURITY_GROUP: &str = "AWS::EC2::SecurityGroup";
 pub(crate) const SECURITY_GROUP_INGRESS: &str = "AWS::EC2::SecurityGroupIngress";
+pub(crate) const USER: &str = "AWS::ElastiCache::User";
+pub(crate) const USER_GROUP: &str = "AWS::ElastiCache::UserGroup";
 pub(crate) const SUBNET: &str = "AWS::EC2::Subnet";
 
 /// A label of DNS, and the name part of a label of Kubernetes.

@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     /// One of some words, in any case.
     Choice(&'static [&'static str]),
     Texts,
+    /// Texts that may name something that stays on AWS; then its logical id stands for it.
+    OutsideTexts,
     Object(&'static [Property]),
     Objects(&'static [Property]),
     /// Any names with texts.
@@ -68,6 +70,12 @@ pub(crate) const fn required(name: &'static str, kind: Kind) -> Property {
 pub(crate) fn field_name(name: &str) -> String {
     let mut chars = name.chars();
     chars.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(chars).collect()
+}
+
+/// The other way round: `multiAZEnabled` is `MultiAZEnabled`.
+pub(crate) fn property_name(field: &str) -> String {
+    let mut chars = field.chars();
+    chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect()
 }
 
 /// The properties of one resource, converted.
@@ -275,6 +283,11 @@ fn list(evaluator: &Evaluator<'_>, kind: &Kind, items: &[Found], place: &Place) 
                     format!("expected a mapping, found {}", other.kind()),
                 );
                 None
+            }
+            (Kind::OutsideTexts, Value::Text(Text { unknown: Some(_), reference: Some(reference), .. })) => {
+                let message = format!("{} stays on AWS; its logical id stands here", short(&reference.id));
+                evaluator.findings.warn(item.at, &place, message);
+                Some(json!(reference.id))
             }
             _ => match evaluator.known(item, &place) {
                 Some(text) if text.secret.is_some() => {

@@ -84,7 +84,7 @@ pub(crate) static TABLE: &[Property] = &[
     property("Tags", Kind::Tags),
     property("TransitEncryptionEnabled", Kind::Bool),
     property("TransitEncryptionMode", Kind::Choice(&["preferred", "required"])),
-    property("UserGroupIds", Kind::Texts),
+    property("UserGroupIds", Kind::OutsideTexts),
 ];
 
 /// What a replication group uses of the rest of the template.
@@ -140,7 +140,7 @@ pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> (Option
 /// Versions and families that are offered no more give way to the nearest that are.
 fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
     let engine = sheet.text("Engine").unwrap_or("redis").to_owned();
-    let mut raised = None;
+    let mut asked = None;
     if let Some(written) = sheet.text("EngineVersion").map(str::to_owned) {
         let at = sheet.at("EngineVersion", resource);
         let place = resource.place_of("EngineVersion");
@@ -168,6 +168,7 @@ fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
         };
         let at = sheet.at("CacheParameterGroupName", resource);
         let place = resource.place_of("CacheParameterGroupName");
+        asked = engines::nearest_family(family);
         match engines::family(family) {
             Lift::Offered => {}
             Lift::Nearest(nearest) => {
@@ -175,7 +176,6 @@ fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
                 let message = format!("{} is not offered; the nearest is {nearest_group}", short(&group));
                 evaluator.findings.warn(at, &place, message);
                 sheet.set("CacheParameterGroupName", json!(nearest_group));
-                raised = Some(nearest);
             }
             Lift::Unknown(offered) => {
                 let message =
@@ -184,14 +184,13 @@ fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
                 sheet.sound = false;
             }
         }
-    } else if let Some(family) = own_family(evaluator, resource)
-        && let Lift::Nearest(nearest) = engines::family(&family)
-    {
-        raised = Some(nearest);
+    } else if let Some(family) = own_family(evaluator, resource) {
+        asked = engines::nearest_family(&family);
     }
-    // A group of an old family without a version would meet the newest version, which its family does not fit.
+    // A group of an older family without a version would meet the newest version, which its family does not fit.
     if sheet.get("EngineVersion").is_none()
-        && let Some(family) = raised
+        && let Some(family) =
+            asked.filter(|family| family.starts_with(&engine) && !engines::is_newest(family))
         && let Some(version) = engines::newest(family)
     {
         let message =

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use crate::evaluate::refusal;
 use crate::problem::{At, Findings, Place};
 use crate::tree::{Entry, Node};
 use crate::value::short;
@@ -78,6 +79,37 @@ const HARMLESS_TRANSFORMS: [&str; 4] = [
     "AWS::Serverless-2016-10-31",
 ];
 
+/// The text of a template that was read as bytes: UTF-8, or UTF-16 with the mark that some editors put before it.
+///
+/// # Errors
+///
+/// It is neither, or longer than a template may be; the sentence says which.
+pub fn decode(bytes: &[u8]) -> Result<String, String> {
+    // UTF-16 takes two bytes for most characters.
+    if bytes.len() > 2 * MOST_BYTES + 2 {
+        return Err(format!("the template has more than {MOST_BYTES} bytes"));
+    }
+    let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+        String::from_utf16(&units)
+            .map_err(|_| "the template begins as UTF-16 and is none: save it as UTF-8".to_owned())
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => utf_16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf_16(rest, u16::from_be_bytes),
+        _ => match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => {
+                let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+                Err(format!("line {line} is not UTF-8: save the template as UTF-8"))
+            }
+        },
+    }
+}
+
+/// The most bytes that [`decode`] takes; whoever reads a template may stop there.
+pub const MOST_BYTES_READ: u64 = 2 * MOST_BYTES as u64 + 3;
+
 impl Template {
     pub(crate) fn read(text: &str, findings: &Findings) -> Option<Self> {
         let top = Place::default();
@@ -119,14 +151,19 @@ impl Template {
                 "Conditions" => template.conditions = by_name(members(section, findings)),
                 "Resources" => template.read_resources(&members(section, findings), findings),
                 "Outputs" => template.outputs = members(section, findings),
+                // What the CDK puts into each of its templates is about its own bootstrap stack.
+                "Rules"
+                    if members(section, findings).iter().all(|rule| rule.key == "CheckBootstrapVersion") => {}
                 "Rules" => {
                     findings.warn(section.at, &place, "rules about parameters are not checked here");
                 }
                 "Transform" => read_transforms(section, findings),
                 known if SECTIONS.contains(&known) => {}
                 unknown => {
-                    let hint = findings.hint(unknown, SECTIONS);
-                    findings.error(section.at, &place, format!("a template has no such section{hint}"));
+                    let message = refusal(unknown).unwrap_or_else(|| {
+                        format!("a template has no such section{}", findings.hint(unknown, SECTIONS))
+                    });
+                    findings.error(section.at, &place, message);
                 }
             }
         }
@@ -141,7 +178,9 @@ impl Template {
         for entry in entries {
             let place = Place::resource(&short(&entry.key));
             if entry.key.starts_with("Fn::") {
-                let message = format!("{} is not known here; write the resources out", short(&entry.key));
+                let message = refusal(&entry.key).unwrap_or_else(|| {
+                    format!("{} is not known here; write the resources out", short(&entry.key))
+                });
                 findings.error(entry.at, &Place::section("Resources"), message);
                 continue;
             }

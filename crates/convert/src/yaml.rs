@@ -23,7 +23,11 @@ struct Open {
     body: Body,
     key: Option<(String, At)>,
     seen: HashMap<String, At>,
+    merged: Vec<Entry>,
 }
+
+/// Merge keys copy entries; without a bound a few lines would make any number of them.
+const MOST_MERGED_BYTES: usize = 1 << 22;
 
 /// Reads the one document of `text`. Problems are reported; then there is no tree.
 pub(crate) fn read(text: &str, findings: &Findings) -> Option<Rc<Node>> {
@@ -32,6 +36,7 @@ pub(crate) fn read(text: &str, findings: &Findings) -> Option<Rc<Node>> {
     let mut anchors: HashMap<usize, Rc<Node>> = HashMap::new();
     let mut root: Option<Rc<Node>> = None;
     let mut sound = true;
+    let mut merged = 0;
     for step in Parser::new_from_str(text) {
         let (event, span) = match step {
             Ok(step) => step,
@@ -67,7 +72,16 @@ pub(crate) fn read(text: &str, findings: &Findings) -> Option<Rc<Node>> {
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(done) = stack.pop() else { continue };
+                let Some(mut done) = stack.pop() else { continue };
+                if let Body::Map(entries) = &mut done.body {
+                    // What is written here comes before what is merged, and what is merged first before what is merged later.
+                    for entry in done.merged {
+                        if !done.seen.contains_key(&entry.key) {
+                            done.seen.insert(entry.key.clone(), entry.at);
+                            entries.push(entry);
+                        }
+                    }
+                }
                 (done.anchor, finish(done.at, done.tag.as_deref(), done.body))
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -102,17 +116,13 @@ pub(crate) fn read(text: &str, findings: &Findings) -> Option<Rc<Node>> {
                             findings.error(here, &nowhere, "a key has to be a name");
                             return None;
                         };
-                        if key == "<<" {
-                            sound = false;
-                            findings.error(
-                                here,
-                                &nowhere,
-                                "merge keys (<<) are not known to CloudFormation; write the entries out",
-                            );
-                        }
                         parent.key = Some((key.to_owned(), here));
                     }
                     Some((key, key_at)) => {
+                        if key == "<<" {
+                            sound &= merge(&node, key_at, &mut parent.merged, &mut merged, findings);
+                            continue;
+                        }
                         if let Some(first) = parent.seen.insert(key.clone(), key_at) {
                             sound = false;
                             let message = format!(
@@ -134,6 +144,33 @@ pub(crate) fn read(text: &str, findings: &Findings) -> Option<Rc<Node>> {
     root.filter(|_| sound)
 }
 
+/// Takes the entries of a mapping, or of a list of mappings, into another one: YAML's merge key.
+fn merge(node: &Node, at: At, into: &mut Vec<Entry>, merged: &mut usize, findings: &Findings) -> bool {
+    let nowhere = Place::default();
+    let one = [node];
+    let sources: Vec<&Node> = match &node.body {
+        Body::List(items) => items.iter().map(|item| &**item).collect(),
+        _ => one.to_vec(),
+    };
+    for source in sources {
+        let Some(entries) = source.entries().filter(|_| source.function().is_none()) else {
+            let message = format!("a merge key (<<) wants a mapping, found {}", source.kind());
+            findings.error(at, &nowhere, message);
+            return false;
+        };
+        *merged += entries.iter().map(|entry| entry.key.len() + 64).sum::<usize>();
+        if *merged > MOST_MERGED_BYTES {
+            findings.error(at, &nowhere, "too much is merged with merge keys (<<) in this template");
+            return false;
+        }
+        into.extend(entries.iter().cloned());
+    }
+    let message =
+        "merge keys (<<) are taken here; CloudFormation itself takes none: write the entries out for it";
+    findings.warn(at, &nowhere, message);
+    true
+}
+
 /// The short form behind a tag: `Ref` of `!Ref`. YAML's own tags say nothing that a template needs.
 fn own(tag: Option<&Tag>) -> Option<String> {
     let tag = tag?;
@@ -152,7 +189,15 @@ fn open(
         too_deep(here, findings);
         return false;
     }
-    stack.push(Open { at: here, anchor, tag: own(tag.as_deref()), body, key: None, seen: HashMap::new() });
+    stack.push(Open {
+        at: here,
+        anchor,
+        tag: own(tag.as_deref()),
+        body,
+        key: None,
+        seen: HashMap::new(),
+        merged: Vec::new(),
+    });
     true
 }
 

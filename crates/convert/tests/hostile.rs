@@ -72,7 +72,7 @@ fn attempt(text: &str) {
     };
     match convert(text, &options) {
         Ok(converted) => {
-            common::strictly(&converted);
+            common::admitted(&converted);
             render(&converted, Format::Yaml);
             render(&converted, Format::HelmValues);
         }

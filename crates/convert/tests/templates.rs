@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{options, strictly};
+use common::{admitted, options};
 use kagami_convert::{Format, Problem, convert, render};
 
 /// What becomes of a template.
@@ -181,7 +181,7 @@ fn every_real_template_converts_or_fails_with_the_right_sentence() {
                     .iter()
                     .for_each(|skipped| println!("skipped: {} {}", skipped.id, skipped.kind));
                 converted.outputs.iter().for_each(|(name, value)| println!("output: {name} = {value}"));
-                strictly(&converted);
+                admitted(&converted);
                 let made: Vec<String> = converted.manifests.iter().map(title).collect();
                 match fate {
                     Some(Converts(expected)) if made != *expected => wrong.push(format!("{name}: {made:?}")),
