@@ -5,7 +5,7 @@ use kagami_protocol::engine_text::Fields;
 
 /// Follows `INFO persistence`. Where it cannot know exactly it says too little, never too much.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Durable {
+pub struct Durable {
     offset: i64,
     polled: Option<Polled>,
     /// A full sync replaced the data and the append-only file has not been written anew since.
@@ -21,18 +21,18 @@ struct Polled {
 
 impl Durable {
     /// The engine loaded what is on the volume, or began with nothing: there the two are equal.
-    pub(crate) fn equal_at(&mut self, offset: i64) {
+    pub fn equal_at(&mut self, offset: i64) {
         self.offset = offset;
     }
 
     /// A full sync replaced the engine's data; `kept` says that the snapshot file is the one it received.
-    pub(crate) fn synced(&mut self, offset: i64, kept: bool) {
+    pub fn synced(&mut self, offset: i64, kept: bool) {
         self.offset = if kept { offset } else { 0 };
         self.append_only_behind = true;
     }
 
     /// Takes in what the engine says.
-    pub(crate) fn poll(&mut self, info: &Fields, offset: i64) {
+    pub fn poll(&mut self, info: &Fields, offset: i64) {
         let last_save = info.number("rdb_last_save_time").unwrap_or(0);
         let saving = info.flag("rdb_bgsave_in_progress");
         let rewriting = info.flag("aof_rewrite_in_progress") || info.flag("aof_rewrite_scheduled");
@@ -54,12 +54,12 @@ impl Durable {
     }
 
     /// How far the volume is.
-    pub(crate) fn offset(&self) -> i64 {
+    pub fn offset(&self) -> i64 {
         self.offset
     }
 
     /// Whether what the engine holds is also on the volume as far as it will ever be by itself.
-    pub(crate) fn settled(&self) -> bool {
+    pub fn settled(&self) -> bool {
         !self.append_only_behind
     }
 }

@@ -14,28 +14,43 @@ const REPLICAS_SUSTAINED_MS: u64 = 2_500;
 /// The longest pause between two acknowledgements of a sustained row (engines acknowledge each second).
 const REPLICAS_GAP_MS: u64 = 1_700;
 /// The lease is asked for only after this much silence, and at most this often.
-pub(crate) const LEASE_AFTER_MS: u64 = 500;
+pub const LEASE_AFTER_MS: u64 = 500;
 
 /// Whoever knows whether this node is still the primary of its term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Witness {
+pub enum Witness {
     /// The operator, on a connection accepted at that time.
-    Confirm { term: u64, accepted_ms: u64 },
+    Confirm {
+        /// The shard's term.
+        term: u64,
+        /// When the connection was accepted.
+        accepted_ms: u64,
+    },
     /// A replica acknowledged, not before that time.
-    Replica { since_ms: u64 },
+    Replica {
+        /// Not before then.
+        since_ms: u64,
+    },
     /// The apiserver's lease, asked for at that time.
-    Lease { asked_ms: u64, term: u64, ours: bool },
+    Lease {
+        /// When it was asked for.
+        asked_ms: u64,
+        /// Its term.
+        term: u64,
+        /// Whether this node is its holder.
+        ours: bool,
+    },
 }
 
 /// What the guard knows of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub struct Facts {
     /// The operator wants silence to pause writes (another copy could be promoted).
-    pub(crate) on: bool,
+    pub on: bool,
     /// The engine is a primary.
-    pub(crate) primary: bool,
+    pub primary: bool,
     /// The highest term seen.
-    pub(crate) term: u64,
+    pub term: u64,
 }
 
 impl Facts {
@@ -46,7 +61,7 @@ impl Facts {
 
 /// The state of the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Guard {
+pub struct Guard {
     heard_ms: u64,
     fenced_ms: Option<u64>,
     denied_term: Option<u64>,
@@ -55,27 +70,28 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(now_ms: u64) -> Self {
+    /// Its silence begins now.
+    pub fn new(now_ms: u64) -> Self {
         Self { heard_ms: now_ms, fenced_ms: None, denied_term: None, replicas: None }
     }
 
     /// An order made this node the primary just now: as good as a confirmation.
-    pub(crate) fn begin(&mut self, now_ms: u64) {
+    pub fn begin(&mut self, now_ms: u64) {
         *self = Self::new(now_ms);
     }
 
     /// Whether writes must be paused.
-    pub(crate) fn fenced(&self) -> bool {
+    pub fn fenced(&self) -> bool {
         self.fenced_ms.is_some()
     }
 
     /// Whether the lease is worth asking for.
-    pub(crate) fn wants_lease(&self, now_ms: u64, facts: Facts) -> bool {
+    pub fn wants_lease(&self, now_ms: u64, facts: Facts) -> bool {
         facts.guarded() && now_ms.saturating_sub(self.heard_ms) >= LEASE_AFTER_MS
     }
 
     /// Lets time pass; to be called often, and before anything that was heard is judged.
-    pub(crate) fn tick(&mut self, now_ms: u64, facts: Facts) {
+    pub fn tick(&mut self, now_ms: u64, facts: Facts) {
         if !facts.guarded() {
             self.begin(now_ms);
         } else if self.fenced_ms.is_none() && now_ms.saturating_sub(self.heard_ms) > FENCE_SILENCE_MS {
@@ -85,7 +101,7 @@ impl Guard {
     }
 
     /// Hears a witness.
-    pub(crate) fn hear(&mut self, now_ms: u64, facts: Facts, witness: Witness) {
+    pub fn hear(&mut self, now_ms: u64, facts: Facts, witness: Witness) {
         self.tick(now_ms, facts);
         if facts.guarded() {
             self.judge(now_ms, facts, witness);
@@ -152,25 +168,29 @@ impl Guard {
 /// `lag` counts whole seconds of the engine's cached clock, so each poll gives only bounds for the second of the last
 /// acknowledgement; it has certainly been followed by another once the lower bound exceeds an earlier upper bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Acknowledgements {
+pub struct Acknowledgements {
     /// The smallest upper bound, the offset, and when the poll that gave them was sent.
     last: Option<(i64, i64, u64)>,
 }
 
 /// One poll of one replica's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Poll {
-    pub(crate) sent_ms: u64,
-    /// The wall clock, in milliseconds, when it was sent and when it was answered.
-    pub(crate) wall_sent_ms: i64,
-    pub(crate) wall_answered_ms: i64,
-    pub(crate) offset: i64,
-    pub(crate) lag_s: i64,
+pub struct Poll {
+    /// When the poll was sent.
+    pub sent_ms: u64,
+    /// The wall clock, in milliseconds, when it was sent.
+    pub wall_sent_ms: i64,
+    /// The wall clock when it was answered.
+    pub wall_answered_ms: i64,
+    /// The acknowledged offset.
+    pub offset: i64,
+    /// `lag`.
+    pub lag_s: i64,
 }
 
 impl Acknowledgements {
     /// Takes a poll in; answers since when at the earliest a new acknowledgement has come, if one has.
-    pub(crate) fn poll(&mut self, poll: Poll) -> Option<u64> {
+    pub fn poll(&mut self, poll: Poll) -> Option<u64> {
         // The engine's cached clock may be a tick behind.
         let lower = (poll.wall_sent_ms - 150).div_euclid(1000) - poll.lag_s;
         let upper = poll.wall_answered_ms.div_euclid(1000) - poll.lag_s;

@@ -40,44 +40,10 @@ async fn livez(Of(node): Of<Arc<Node>>) -> Response {
 }
 
 async fn readyz(Of(node): Of<Arc<Node>>) -> Response {
-    match ready(&node.state()) {
+    match node.state().ready() {
         Ok(()) => "ok\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
-}
-
-/// Whether clients should be sent here, or why not.
-fn ready(state: &State) -> Result<(), String> {
-    if state.engine != EngineState::Running {
-        return Err(format!("the engine is {}", state.describe()));
-    }
-    let Some(view) = &state.view else { return Err("the engine does not answer".into()) };
-    if view.loading {
-        return Err("the engine is loading its data".into());
-    }
-    match view.role {
-        Some(Role::Primary) => {
-            if state.fenced {
-                return Err("writes are paused: no witness of its being the primary was heard".into());
-            }
-            if !view.complete {
-                return Err("it does not follow its primary yet".into());
-            }
-            if view.cluster.as_ref().is_some_and(|cluster| !cluster.ok) {
-                return Err("the cluster's state is not ok".into());
-            }
-        }
-        Some(Role::Replica) => {
-            if !view.link.as_ref().is_some_and(|link| link.up) {
-                return Err("the link to the primary is down".into());
-            }
-            if !view.complete {
-                return Err("the first copy is not complete".into());
-            }
-        }
-        None => return Err("the engine has no role".into()),
-    }
-    Ok(())
 }
 
 async fn metrics(Of(node): Of<Arc<Node>>) -> Response {
@@ -107,7 +73,7 @@ fn registry(state: &State) -> Registry {
     };
     gauge("role", "1 primary, 2 replica, 0 none", role);
     gauge("parked", "Whether the engine waits to be let in", yes(state.engine == EngineState::Parked));
-    gauge("ready", "Whether the node is ready for clients", yes(ready(state).is_ok()));
+    gauge("ready", "Whether the node is ready for clients", yes(state.ready().is_ok()));
     gauge("term", "The highest term of the shard that was seen", signed(state.term));
     gauge("guarded", "Whether silence pauses writes", yes(state.guard_on));
     gauge("fenced", "Whether writes are paused because no witness was heard", yes(state.fenced));
@@ -145,7 +111,7 @@ mod tests {
         let node = Node::new(crate::args::test_settings(), None, false, String::new());
         let mut state = node.state();
         change(&mut state);
-        ready(&state)
+        state.ready()
     }
 
     fn view(role: Role) -> EngineView {

@@ -7,25 +7,21 @@ mod args;
 mod client;
 mod cluster;
 mod config;
-mod durable;
-mod guard;
 mod health;
 mod install;
 mod lease;
 mod node;
 mod observe;
-mod orders;
 mod perform;
 mod process;
 mod record;
 mod server;
 mod start;
 mod stop;
-mod unwritten;
-mod version;
 mod volume;
-mod whole;
 mod writes;
+
+use kagami_agent::{claim, guard, orders, state, version};
 
 use args::{Args, Command, LogFormat, Settings};
 use clap::Parser as _;

@@ -1,21 +1,19 @@
 //! Looking at the engine: often while something moves, seldom at rest, never waiting long.
 
 use crate::client::EngineError;
-use crate::guard::{Poll, Witness};
-use crate::node::{Node, wall_ms};
+use crate::node::{Life, Node, wall_ms};
+use crate::state::Seen;
 use crate::volume;
-use crate::whole::Change;
 use crate::writes;
+use kagami_agent::whole::Change;
 use kagami_protocol::engine_text::{self, Fields};
-use kagami_protocol::{AGENT_USER, Boot, ClusterView, EngineState, EngineView, REPLICATION_USER, Role};
+use kagami_protocol::{AGENT_USER, Boot, ClusterView, REPLICATION_USER};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long an engine may take to answer a look.
 const WITHIN: Duration = Duration::from_millis(500);
-/// After this long without an answer there is no view any more.
-const SILENT_AFTER_MS: u64 = 2_000;
 const MOVING_MS: u64 = 20;
 const RESTING_MS: u64 = 200;
 /// Something that moves for longer than this is looked at less often.
@@ -46,25 +44,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 fn moving(node: &Node) -> bool {
-    let now = node.now_ms();
-    let state = node.state();
-    let Some(life) = &state.life else { return false };
-    if state.engine != EngineState::Running || state.moving_until_ms > now {
-        return true;
-    }
-    let Some(view) = &state.view else { return true };
-    view.loading
-        || !life.whole.complete()
-        || view.link.as_ref().is_some_and(|link| !link.up || link.syncing)
-        || view.cluster.as_ref().is_some_and(|cluster| !cluster.ok)
-}
-
-struct Seen {
-    view: EngineView,
-    persistence: Fields,
-    sent_ms: u64,
-    wall_sent_ms: i64,
-    wall_answered_ms: i64,
+    node.state().moving(node.now_ms())
 }
 
 /// Looks once and takes in what was seen. `None` if no engine runs or it did not answer.
@@ -142,96 +122,31 @@ fn cluster_view(info: &str, nodes: &str) -> ClusterView {
 
 fn missed(node: &Node, boot: &Boot, error: &EngineError) {
     let now = node.now_ms();
-    node.change(|state| {
-        let Some(life) = state.life.as_mut().filter(|life| life.boot == *boot) else { return };
-        if error.is_answer() {
-            life.heard_ms = now;
-            return;
-        }
-        let silent_ms = now.saturating_sub(life.heard_ms);
-        if state.engine == EngineState::Running && silent_ms > SILENT_AFTER_MS && state.view.is_some() {
-            tracing::warn!(%error, silent_ms, "the engine does not answer");
-            state.view = None;
-            state.trouble = format!("the engine does not answer: {error}");
-        }
-    });
+    let silent = node.change(|state| state.missed(boot, now, error.is_answer(), &error.to_string()));
+    if let Some(silent_ms) = silent {
+        tracing::warn!(%error, silent_ms, "the engine does not answer");
+    }
 }
 
 fn take_in(node: &Node, boot: &Boot, seen: Seen) {
     let now = node.now_ms();
     let data_dir = &node.settings.data_dir;
-    let mut role_changed = false;
+    let (offset, replid) = (seen.view.offset, seen.view.replid.clone());
     node.change(|state| {
-        let facts = state.facts();
-        let Some(life) = state.life.as_mut().filter(|life| life.boot == *boot) else { return };
-        let mut view = seen.view;
-        life.heard_ms = now;
-        let change = life.whole.look(&view);
-        match change {
-            Change::None => {}
-            Change::Loaded => life.durable.equal_at(view.offset),
-            Change::Replacing => life.durable.synced(0, false),
-            Change::InSync => {
-                // Received through a file, or straight into memory?
-                let kept = volume::snapshot_written_at(data_dir).is_some_and(|at| at >= life.started_wall);
-                // With an append-only file that snapshot is not what would be loaded.
-                life.durable.synced(view.offset, kept && !seen.persistence.flag("aof_enabled"));
-            }
+        let before = state.role();
+        let kept =
+            |life: &Life| volume::snapshot_written_at(data_dir).is_some_and(|at| at >= life.started_wall);
+        let Some(taken) = state.take_in(boot, seen, now, kept) else { return };
+        if taken.change == Change::InSync {
+            tracing::info!(offset, replid, "in sync");
         }
-        if change == Change::InSync {
-            tracing::info!(offset = view.offset, replid = %view.replid, "in sync");
+        if before.is_some() && taken.role_changed {
+            tracing::info!(role = ?state.role(), offset, "the engine has another role");
         }
-        if !view.loading {
-            life.durable.poll(&seen.persistence, view.offset);
-            life.loaded = true;
-            if view.role == Some(Role::Primary) {
-                life.unwritten.poll(&seen.persistence);
-            } else {
-                life.unwritten.lose();
-            }
+        if taken.elected {
+            tracing::info!("elected by the engines; silence pauses no writes until the operator confirms");
         }
-        view.unwritten = life.unwritten.yes();
-        view.complete = life.whole.complete() && !view.loading;
-        let mut acknowledged = None;
-        for replica in view.replicas.iter().filter(|replica| replica.online && replica.lag_s >= 0) {
-            let poll = Poll {
-                sent_ms: seen.sent_ms,
-                wall_sent_ms: seen.wall_sent_ms,
-                wall_answered_ms: seen.wall_answered_ms,
-                offset: replica.offset,
-                lag_s: replica.lag_s,
-            };
-            let key = (replica.host.clone(), replica.port);
-            acknowledged = acknowledged.max(life.acknowledgements.entry(key).or_default().poll(poll));
-        }
-        life.acknowledgements
-            .retain(|(host, port), _| view.replicas.iter().any(|r| r.host == *host && r.port == *port));
-        if state.engine == EngineState::Starting {
-            state.engine = EngineState::Running;
-        }
-        let before = state.view.as_ref().and_then(|view| view.role);
-        role_changed = before != view.role;
-        if before.is_some() && role_changed {
-            tracing::info!(role = ?view.role, offset = view.offset, "the engine has another role");
-        }
-        if state.view.is_none() && state.trouble.starts_with("the engine does not answer") {
-            state.trouble.clear();
-        }
-        state.view = Some(view);
-        if before != Some(Role::Primary) && state.role() == Some(Role::Primary) {
-            state.guard.begin(now);
-            if before.is_some() && state.lead_term != state.term {
-                // Elected by the engines: the majority of primaries is its fence, until the operator confirms it (P6).
-                tracing::info!(
-                    "elected by the engines; silence pauses no writes until the operator confirms"
-                );
-                state.guard_on = false;
-            }
-        }
-        if let Some(since_ms) = acknowledged {
-            state.guard.hear(now, facts, Witness::Replica { since_ms });
-        }
-        if role_changed || change != Change::None {
+        if taken.worth_a_note() {
             node.write_down.notify_one();
         }
         state.has_data = state.has_data || volume::has_data(data_dir);
@@ -261,17 +176,14 @@ async fn commands_called(node: &Node) {
     }
 }
 
-/// Replicas may log in iff this engine is a primary, by order or by election, and held a whole copy when it became one.
-///
-/// A replica that is complete could be left open too, in cluster mode; it is not, so that one rule holds everywhere:
-/// whatever restarts, or was never a primary, is no source of replication (promise P1).
+/// Lets replicas log in, or turns them away, as [`crate::state::State::source`] says.
 pub(crate) async fn source(node: &Node) {
     let Some((boot, client, open)) = ({
         let state = node.state();
-        state.life.as_ref().zip(state.view.as_ref()).and_then(|(life, view)| {
-            let open = view.role == Some(Role::Primary) && life.whole.complete();
-            (life.source_open != Some(open)).then(|| (life.boot.clone(), life.client.clone(), open))
-        })
+        state
+            .source()
+            .zip(state.life.as_ref())
+            .map(|(open, life)| (life.boot.clone(), life.client.clone(), open))
     }) else {
         return;
     };
@@ -297,7 +209,8 @@ pub(crate) async fn set_source(
 async fn stale_reads(node: &Node) {
     let Some((boot, client, value)) = ({
         let state = node.state();
-        state.life.as_ref().filter(|life| life.stale_reads_off && life.whole.complete()).map(|life| {
+        let on = state.stale_reads_on();
+        state.life.as_ref().filter(|_| on).map(|life| {
             let value = crate::config::directive(&life.start, "replica-serve-stale-data").unwrap_or("yes");
             (life.boot.clone(), life.client.clone(), value.to_owned())
         })
@@ -313,16 +226,7 @@ async fn stale_reads(node: &Node) {
 async fn forget_previous(node: &Node) {
     let Some(boot) = ({
         let state = node.state();
-        let in_sync = state.role() == Some(Role::Replica)
-            && state
-                .view
-                .as_ref()
-                .is_some_and(|view| view.complete && view.link.as_ref().is_some_and(|link| link.up));
-        state
-            .life
-            .as_ref()
-            .filter(|life| in_sync && !life.previous_forgotten && life.durable.settled())
-            .map(|life| life.boot.clone())
+        state.life.as_ref().filter(|_| state.supersedes_previous()).map(|life| life.boot.clone())
     }) else {
         return;
     };

@@ -1,11 +1,11 @@
 //! Whether an order may be carried out: the fences, pure.
 
-use crate::node::State;
+use crate::state::State;
 use kagami_protocol::{Address, Command, EngineState, Order, Refused, Role};
 
 /// What was checked before anything is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admitted {
+pub enum Admitted {
     /// The term is the one that is known.
     SameTerm,
     /// The term is higher: it must be on disk before anything is done.
@@ -13,7 +13,7 @@ pub(crate) enum Admitted {
 }
 
 /// The first half: who and when. What is refused here changes nothing.
-pub(crate) fn admit(state: &State, node: &str, generation: u64, order: &Order) -> Result<Admitted, Refused> {
+pub fn admit<H>(state: &State<H>, node: &str, generation: u64, order: &Order) -> Result<Admitted, Refused> {
     if order.node != node {
         return Err(Refused::WrongNode { node: node.into() });
     }
@@ -32,7 +32,7 @@ pub(crate) fn admit(state: &State, node: &str, generation: u64, order: &Order) -
 }
 
 /// The second half: the state and role that the order expects, looked at just before.
-pub(crate) fn expects(state: &State, order: &Order) -> Result<(), Refused> {
+pub fn expects<H>(state: &State<H>, order: &Order) -> Result<(), Refused> {
     let refused = || Err(Refused::WrongState { is: state.describe() });
     match &order.command {
         Command::KeepTerm => {
@@ -61,7 +61,7 @@ pub(crate) fn expects(state: &State, order: &Order) -> Result<(), Refused> {
 }
 
 /// Whether the engine is a replica of that primary.
-fn follows(state: &State, primary: &Address, primary_id: Option<&str>) -> bool {
+fn follows<H>(state: &State<H>, primary: &Address, primary_id: Option<&str>) -> bool {
     let Some(view) = state.view.as_ref().filter(|view| view.role == Some(Role::Replica)) else {
         return false;
     };
@@ -76,14 +76,10 @@ fn follows(state: &State, primary: &Address, primary_id: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Node, State};
     use kagami_protocol::{Boot, EngineView, Link};
 
-    fn with(change: impl FnOnce(&mut State), check: impl FnOnce(&State)) {
-        let settings = crate::args::test_settings();
-        let node = Node::new(settings, None, false, String::new());
-        let mut state = node.state();
-        state.boot = boot();
+    fn with(change: impl FnOnce(&mut State<()>), check: impl FnOnce(&State<()>)) {
+        let mut state = State::new(boot(), None, false, None, String::new());
         state.term = 5;
         change(&mut state);
         check(&state);
@@ -97,7 +93,7 @@ mod tests {
         Order { id: 1, node: "dva-0001-001".into(), boot: boot(), term: 5, role: None, command }
     }
 
-    fn running(role: Role) -> impl FnOnce(&mut State) {
+    fn running(role: Role) -> impl FnOnce(&mut State<()>) {
         move |state| {
             state.engine = EngineState::Running;
             state.view = Some(EngineView { role: Some(role), ..EngineView::default() });
@@ -144,7 +140,7 @@ mod tests {
             let primary = Address { host: host.into(), port: 6379, bus_port: 0 };
             Order { role: Some(Role::Primary), ..order(Command::Replicate { primary, primary_id: None }) }
         };
-        let following = |state: &mut State| {
+        let following = |state: &mut State<()>| {
             running(Role::Replica)(state);
             let link = Link { host: "10.0.0.1".into(), port: 6379, ..Link::default() };
             state.view.as_mut().unwrap().link = Some(link);

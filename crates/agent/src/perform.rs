@@ -179,13 +179,11 @@ async fn promote(
     wait_ms: u64,
     force: bool,
 ) -> Result<Done, Refused> {
-    let (role, whole, loading) = {
+    let (role, refused) = {
         let state = node.state();
-        let whole = state.life.as_ref().is_some_and(|life| life.whole.complete());
-        (state.role(), whole, state.view.as_ref().is_none_or(|view| view.loading))
+        (state.role(), state.cannot_be_promoted())
     };
-    if !whole || loading {
-        let is = if loading { "loading" } else { "without a whole copy" };
+    if let Some(is) = refused {
         return Err(Refused::WrongState { is: is.into() });
     }
     if role == Some(Role::Primary) {

@@ -1,6 +1,5 @@
 //! The operator's connection: mutual TLS 1.3, one JSON object a line.
 
-use crate::guard::Witness;
 use crate::node::Node;
 use crate::perform;
 use futures::{SinkExt, StreamExt};
@@ -332,19 +331,10 @@ fn confirm(node: &Node, term: u64, guard: bool, accepted_ms: u64) {
     let now = node.now_ms();
     let raised = {
         let mut state = node.state();
-        if term < state.term {
-            return;
-        }
-        let facts = state.facts();
-        state.guard.hear(now, facts, Witness::Confirm { term, accepted_ms });
-        if state.guard_on != guard {
+        let before = state.guard_on;
+        let raised = state.confirm(now, term, guard, accepted_ms);
+        if state.guard_on != before {
             tracing::info!(guard, "silence pauses writes");
-        }
-        state.guard_on = guard;
-        let raised = term > state.term;
-        state.term = term;
-        if facts.primary {
-            state.lead_term = term;
         }
         raised
     };

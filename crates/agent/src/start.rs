@@ -4,16 +4,14 @@ use crate::args::EngineKind;
 use crate::client::{Client, EngineError};
 use crate::cluster::{self, Within};
 use crate::config;
-use crate::durable::Durable;
-use crate::node::{Life, Node, wall_ms};
+use crate::node::{self, Life, Node, wall_ms};
 use crate::observe;
-use crate::process::{self, Ended, Process, ProcessError};
+use crate::process::{self, Ended, ProcessError};
 use crate::record;
-use crate::unwritten::Unwritten;
+use crate::state;
 use crate::version::Version;
 use crate::volume::{self, VolumeError};
-use crate::whole::Whole;
-use kagami_protocol::{Boot, Done, EngineState, Exit, Record, Refused, Role, Start, StartData, StartRole};
+use kagami_protocol::{Boot, Done, Exit, Record, Refused, Start, StartRole};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -96,46 +94,23 @@ async fn spawn(node: &Arc<Node>, start: Start) -> Result<(Boot, oneshot::Receive
     let started_wall = SystemTime::now();
     let (process, ended) = node.reaper.start(program, &settings.engine_config(), &settings.data_dir).await?;
     let client = Arc::new(Client::new(settings.socket(), agent_password));
-    let role = if matches!(start.role, StartRole::Primary { .. }) { Role::Primary } else { Role::Replica };
-    let Process { pid, started, last_words, out_of_memory_before, pumps } = process;
+    let role = state::started_as(&start);
+    let process::Process { pid, started, last_words, out_of_memory_before, pumps } = process;
     let boot = node.change(|state| {
         let now_ms = node.now_ms();
-        state.engine = EngineState::Starting;
-        state.trouble.clear();
-        state.view = None;
-        if role == Role::Primary {
-            state.lead_term = state.term;
-        }
-        state.guard_on = start.guard;
-        state.guard.begin(now_ms);
-        state.fenced = false;
-        state.life = Some(Life {
-            boot: state.boot.clone(),
+        let process = node::Process {
             pid,
             started,
             started_wall,
             last_words,
             out_of_memory_before,
-            start: start.clone(),
-            cluster,
-            version: version.clone(),
             client: client.clone(),
-            heard_ms: now_ms,
-            whole: Whole::started_as(role),
-            durable: Durable::default(),
-            unwritten: Unwritten::default(),
-            loaded: false,
-            election_term: None,
-            source_open: Some(role == Role::Primary),
-            stale_reads_off: role == Role::Replica && !cluster,
             script: None,
-            operator_pause_until_ms: 0,
-            guard_pause_until_ms: 0,
-            min_replicas: None,
-            acknowledgements: std::collections::HashMap::new(),
-            previous_forgotten: false,
-        });
-        state.boot.clone()
+        };
+        let boot = state.boot.clone();
+        state
+            .begin(Life::new(boot.clone(), start.clone(), cluster, version.clone(), now_ms, process), now_ms);
+        boot
     });
     tracing::info!(%boot, ?role, cluster, version = %version, pod_ip = %settings.pod_ip, "let in: the engine is started");
     tokio::spawn(await_end(node.clone(), boot.clone(), ended, pumps));
@@ -181,9 +156,7 @@ fn write_private(path: &Path, text: &str) -> Result<(), StartError> {
 
 /// Puts the data aside or keeps it, and says which in the note beside it. Answers what was done, in words.
 async fn prepare_data(node: &Node, start: &Start, cluster: bool) -> Result<String, StartError> {
-    let replica = matches!(start.role, StartRole::Replica { .. });
-    // A cluster's engine that loads keys claims their slots and would serve them until it hears of a better owner.
-    let aside = start.data == StartData::PutAside || (cluster && replica);
+    let aside = state::puts_aside(start, cluster);
     let (data_dir, keep) = (node.settings.data_dir.clone(), start.keep_previous);
     // Nobody else writes the note meanwhile.
     let _in_turn = node.storing.lock().await;
@@ -191,20 +164,9 @@ async fn prepare_data(node: &Node, start: &Start, cluster: bool) -> Result<Strin
         let state = node.state();
         let old = state.note.clone();
         let label = state.boot.to_string().replace('/', "-");
-        let kept = old.clone().unwrap_or_default();
-        let new = Record {
-            group: node.settings.group.clone(),
-            node: node.settings.node.clone(),
-            term: state.term,
-            operator_generation: state.operator_generation,
-            complete: false,
-            offset: 0,
-            replid: String::new(),
-            unwritten: false,
-            failed_loads: 0,
-            at_ms: wall_ms(),
-            ..kept
-        };
+        let (group, name) = (&node.settings.group, &node.settings.node);
+        let new =
+            state::note_of_start(old.as_ref(), group, name, state.term, state.operator_generation, wall_ms());
         (label, old, new)
     };
     let done = if aside {
@@ -240,8 +202,8 @@ async fn await_end(
     process::drain(pumps).await;
     let note = {
         let mut state = node.state();
-        state.write_down(&node.settings.group, &node.settings.node);
-        if state.failed_to_load() {
+        state.write_down(&node.settings.group, &node.settings.node, wall_ms());
+        if state.failed_to_load(|life| life.last_words.blames_the_start()) {
             // Never deleted for that; but the next best volume comes first from now on.
             if let Some(note) = &mut state.note {
                 note.failed_loads = note.failed_loads.saturating_add(1);
@@ -273,15 +235,7 @@ async fn await_end(
             %boot, code = exit.code, signal = exit.signal, out_of_memory = exit.out_of_memory,
             lived_ms = exit.lived_ms, last_words = %exit.last_words, "the engine ended: parked"
         );
-        state.engine = EngineState::Parked;
-        state.view = None;
-        state.boot.run += 1;
-        state.exits += 1;
-        state.last_exit = Some(exit);
-        state.guard_on = false;
-        state.fenced = false;
-        state.trouble.clear();
-        state.has_data = volume::has_data(&node.settings.data_dir);
+        state.end(exit, volume::has_data(&node.settings.data_dir));
     });
     let _ = std::fs::remove_file(node.settings.socket());
     if let Err(error) = node.store().await {

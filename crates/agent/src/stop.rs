@@ -4,7 +4,6 @@ use crate::client::Client;
 use crate::config;
 use crate::node::Node;
 use crate::observe;
-use kagami_protocol::{EngineState, Role};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,16 +45,7 @@ async fn hand_over(node: &Node) {
     let until = Instant::now() + Duration::from_millis(node.settings.handover_ms);
     let mut waited = false;
     while Instant::now() < until {
-        let must_wait = {
-            let state = node.state();
-            let online =
-                |view: &kagami_protocol::EngineView| view.replicas.iter().any(|replica| replica.online);
-            state.engine == EngineState::Running
-                && state
-                    .view
-                    .as_ref()
-                    .is_some_and(|view| view.role == Some(Role::Primary) && view.complete && online(view))
-        };
+        let must_wait = node.state().hands_over_first();
         if !must_wait {
             if waited {
                 tracing::info!("the primary role is handed over");
@@ -95,18 +85,7 @@ pub(crate) async fn end_engine(node: &Node) {
         let _ = client.text(&["CLIENT", "PAUSE", &ms, "WRITE"], Duration::from_millis(500)).await;
     }
     observe::look(node).await;
-    let saves = {
-        let mut state = node.state();
-        state.engine = EngineState::Stopping;
-        let whole = state.view.as_ref().is_some_and(|view| view.complete);
-        // An incomplete copy must not be saved over what may be there.
-        let saves = node.settings.persistent && whole;
-        let offset = state.view.as_ref().map(|view| view.offset);
-        if let (true, Some(life), Some(offset)) = (saves, state.life.as_mut(), offset) {
-            life.durable.equal_at(offset);
-        }
-        saves
-    };
+    let saves = node.state().shuts_down(node.settings.persistent);
     node.publish();
     let words: &[&str] = match (saves, append_only) {
         (true, true) => &["SHUTDOWN"],

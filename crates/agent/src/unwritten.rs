@@ -10,7 +10,7 @@ const HARMLESS: [&str; 14] = [
 
 /// Follows `INFO persistence` of one life, from the moment its data is loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(crate) enum Unwritten {
+pub enum Unwritten {
     /// Its data is not loaded yet, or nobody has looked since.
     #[default]
     Unknown,
@@ -24,14 +24,14 @@ pub(crate) enum Unwritten {
 
 /// `rdb_changes_since_last_save` and `rdb_last_save_time`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Counters {
+pub struct Counters {
     changes: i64,
     saved_at: i64,
 }
 
 impl Unwritten {
     /// Takes in `INFO persistence` of a primary that is not loading.
-    pub(crate) fn poll(&mut self, info: &Fields) {
+    pub fn poll(&mut self, info: &Fields) {
         let (Some(changes), Some(saved_at)) =
             (info.number("rdb_changes_since_last_save"), info.number("rdb_last_save_time"))
         else {
@@ -47,12 +47,12 @@ impl Unwritten {
     }
 
     /// Whether `INFO commandstats` is still to be asked.
-    pub(crate) fn asks(&self) -> bool {
+    pub fn asks(&self) -> bool {
         matches!(self, Self::Seen(_))
     }
 
     /// Takes in `INFO commandstats`, asked after the counters were seen.
-    pub(crate) fn called(&mut self, info: &str) {
+    pub fn called(&mut self, info: &str) {
         let Self::Seen(counters) = self else { return };
         let names = info.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split([':', '|']).next());
         let only_harmless = names.into_iter().all(|name| HARMLESS.contains(&name));
@@ -60,11 +60,12 @@ impl Unwritten {
     }
 
     /// No longer known: the role changed.
-    pub(crate) fn lose(&mut self) {
+    pub fn lose(&mut self) {
         *self = Self::No;
     }
 
-    pub(crate) fn yes(&self) -> bool {
+    /// Whether it is sure that nothing was written.
+    pub fn yes(&self) -> bool {
         matches!(self, Self::Yes(_))
     }
 }

@@ -5,14 +5,16 @@ use std::fmt;
 
 /// An engine and its version. A Valkey can do whatever a Redis 7.2 can.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
-    pub(crate) kind: String,
-    pub(crate) numbers: [u16; 3],
+pub struct Version {
+    /// `redis` or `valkey`.
+    pub kind: String,
+    /// Major, minor, patch.
+    pub numbers: [u16; 3],
 }
 
 impl Version {
     /// Reads what `--version` prints.
-    pub(crate) fn read(text: &str) -> Option<Self> {
+    pub fn read(text: &str) -> Option<Self> {
         engine_text::server_version(text).map(|(kind, numbers)| Self { kind, numbers })
     }
 
@@ -21,32 +23,32 @@ impl Version {
     }
 
     /// ACL rules for channels (`&*`).
-    pub(crate) fn has_acl_channels(&self) -> bool {
+    pub fn has_acl_channels(&self) -> bool {
         self.at_least(6, 2)
     }
 
     /// `CLIENT PAUSE … WRITE`, which leaves reads and the agent's own commands alone.
-    pub(crate) fn has_write_pause(&self) -> bool {
+    pub fn has_write_pause(&self) -> bool {
         self.at_least(6, 2)
     }
 
     /// `CLUSTER ADDSLOTSRANGE`.
-    pub(crate) fn has_slot_ranges(&self) -> bool {
+    pub fn has_slot_ranges(&self) -> bool {
         self.at_least(7, 0)
     }
 
     /// `CONFIG SET` of several directives, all or nothing.
-    pub(crate) fn has_config_set_many(&self) -> bool {
+    pub fn has_config_set_many(&self) -> bool {
         self.at_least(7, 0)
     }
 
     /// `cluster-announce-hostname`.
-    pub(crate) fn has_announced_hostname(&self) -> bool {
+    pub fn has_announced_hostname(&self) -> bool {
         self.at_least(7, 0)
     }
 
     /// `cluster-port`.
-    pub(crate) fn has_cluster_port(&self) -> bool {
+    pub fn has_cluster_port(&self) -> bool {
         self.at_least(7, 0)
     }
 }

@@ -4,7 +4,7 @@ use kagami_protocol::{EngineView, Role};
 
 /// A primary's copy is whole from the start. A replica's is once it was in sync, until another full sync loads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Whole {
+pub struct Whole {
     complete: bool,
     /// What was on the volume at the start is loaded; whatever loads later comes from a full sync.
     loaded: bool,
@@ -17,7 +17,8 @@ pub(crate) struct Whole {
 
 /// What a look changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
+    /// Nothing.
     None,
     /// The volume's data is loaded.
     Loaded,
@@ -29,20 +30,22 @@ pub(crate) enum Change {
 
 impl Whole {
     /// A life that was started as a primary, or as a replica.
-    pub(crate) fn started_as(role: Role) -> Self {
+    pub fn started_as(role: Role) -> Self {
         Self { complete: role == Role::Primary, loaded: false, replaced: false, before: None }
     }
 
-    pub(crate) fn complete(&self) -> bool {
+    /// Whether it holds a whole copy.
+    pub fn complete(&self) -> bool {
         self.complete
     }
 
-    pub(crate) fn replaced(&self) -> bool {
+    /// Whether a full sync has begun to replace it.
+    pub fn replaced(&self) -> bool {
         self.replaced
     }
 
     /// Takes in what the engine says.
-    pub(crate) fn look(&mut self, view: &EngineView) -> Change {
+    pub fn look(&mut self, view: &EngineView) -> Change {
         if !self.loaded {
             if view.loading && !view.link.as_ref().is_some_and(|link| link.syncing) {
                 return Change::None;

@@ -5,15 +5,13 @@
 
 use crate::client::{Client, EngineError};
 use crate::node::{Life, Node};
+use crate::state::{Fence, GUARD_PAUSE_MS};
 use crate::version::Version;
-use kagami_protocol::{Boot, Role};
+use kagami_protocol::Boot;
 use std::sync::Arc;
 use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_millis(500);
-/// How long a pause of the guard lasts if it is not renewed, and how much of it may pass until it is.
-const GUARD_PAUSE_MS: u64 = 10_000;
-const GUARD_RENEW_AFTER_MS: u64 = 2_000;
 
 struct Hand {
     boot: Boot,
@@ -72,12 +70,10 @@ pub(crate) async fn pause(node: &Node, ms: u64) -> Result<(), EngineError> {
 pub(crate) async fn resume(node: &Node) -> Result<bool, EngineError> {
     let hand = {
         let mut state = node.state();
-        let guarded = state.guard.fenced() || state.fenced;
-        let Some(life) = state.life.as_mut() else { return Ok(false) };
-        life.operator_pause_until_ms = 0;
-        if guarded {
+        if !state.resume() {
             return Ok(false);
         }
+        let Some(life) = &state.life else { return Ok(false) };
         hand(life)
     };
     hand.resume(node).await?;
@@ -88,16 +84,11 @@ pub(crate) async fn resume(node: &Node) -> Result<bool, EngineError> {
 pub(crate) async fn end_pause_of_a_replica(node: &Node) {
     let hand = {
         let mut state = node.state();
-        if state.role() != Some(Role::Replica) {
+        if !state.ends_pause_of_a_replica() {
             return;
         }
-        match state.life.as_mut() {
-            Some(life) if life.operator_pause_until_ms != 0 => {
-                life.operator_pause_until_ms = 0;
-                hand(life)
-            }
-            _ => return,
-        }
+        let Some(life) = &state.life else { return };
+        hand(life)
     };
     if let Err(error) = hand.resume(node).await {
         tracing::warn!(%error, "writes could not be resumed");
@@ -107,24 +98,19 @@ pub(crate) async fn end_pause_of_a_replica(node: &Node) {
 /// Brings the engine to what the guard says; called on each of its ticks.
 pub(crate) async fn follow_guard(node: &Node) {
     let now = node.now_ms();
-    let (want, is, hand, renew, expired) = {
+    let (step, hand) = {
         let state = node.state();
-        let want = state.guard.fenced();
         let Some(life) = &state.life else { return };
-        let renew = life.guard_pause_until_ms < now + GUARD_PAUSE_MS - GUARD_RENEW_AFTER_MS;
-        let expired = life.min_replicas.is_some() && life.operator_pause_until_ms <= now;
-        (want, state.fenced, hand(life), renew, expired)
+        (state.fence(now), hand(life))
     };
-    if want {
-        if !is || renew {
-            fence(node, &hand, is, now).await;
-        }
-    } else if is {
-        unfence(node, &hand, now).await;
-    } else if expired {
-        // Before 6.2 the operator's pause does not end by itself.
-        if let Err(error) = hand.resume(node).await {
-            tracing::warn!(%error, "writes could not be resumed");
+    match step {
+        Fence::Rest => {}
+        Fence::Pause { again } => fence(node, &hand, again, now).await,
+        Fence::Resume => unfence(node, &hand).await,
+        Fence::Expired => {
+            if let Err(error) = hand.resume(node).await {
+                tracing::warn!(%error, "writes could not be resumed");
+            }
         }
     }
 }
@@ -143,12 +129,7 @@ async fn fence(node: &Node, hand: &Hand, already: bool, now: u64) {
     }
 }
 
-async fn unfence(node: &Node, hand: &Hand, now: u64) {
-    let operator_until = node.with_life(&hand.boot, |life| life.operator_pause_until_ms).unwrap_or(0);
-    if operator_until > now {
-        // The operator's own pause goes on; the guard's ends with it, or is ended below on a later tick.
-        return;
-    }
+async fn unfence(node: &Node, hand: &Hand) {
     match hand.resume(node).await {
         Ok(()) => {
             tracing::info!("a witness was heard: writes go on");

@@ -1,0 +1,675 @@
+//! What the agent knows of its node, and what follows from it. All of it is pure; `H` is what a process needs beside it.
+//!
+//! Times in `now_ms` are milliseconds of one monotonic clock, `at_ms` is the node's wall clock since the Unix epoch.
+
+use crate::durable::Durable;
+use crate::guard::{Acknowledgements, Facts, Guard, Poll, Witness};
+use crate::unwritten::Unwritten;
+use crate::version::Version;
+use crate::whole::{Change, Whole};
+use kagami_protocol::engine_text::Fields;
+use kagami_protocol::{
+    Boot, EngineState, EngineView, Exit, Record, Report, Role, Start, StartData, StartRole,
+};
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// How long a pause of the guard lasts if it is not renewed, and how much of it may pass until it is.
+pub const GUARD_PAUSE_MS: u64 = 10_000;
+const GUARD_RENEW_AFTER_MS: u64 = 2_000;
+/// After this long without an answer of the engine there is no view any more.
+const SILENT_AFTER_MS: u64 = 2_000;
+
+/// One life of the engine.
+#[derive(Debug)]
+pub struct Life<H> {
+    /// Which.
+    pub boot: Boot,
+    /// The order that began it.
+    pub start: Start,
+    /// Cluster mode is enabled.
+    pub cluster: bool,
+    /// The engine.
+    pub version: Arc<Version>,
+    /// When it last answered, or was started.
+    pub heard_ms: u64,
+    /// Whether it holds a whole copy.
+    pub whole: Whole,
+    /// How far its volume is.
+    pub durable: Durable,
+    /// Whether it has taken a write.
+    pub unwritten: Unwritten,
+    /// The engine was seen when it was not loading (any more).
+    pub loaded: bool,
+    /// The term in which an election was asked for: once is enough.
+    pub election_term: Option<u64>,
+    /// Whether replicas may log in, as last set; `None` when that is not known (a command failed half-way).
+    pub source_open: Option<bool>,
+    /// `replica-serve-stale-data no` stands, until the first sync is complete.
+    pub stale_reads_off: bool,
+    /// Until when the operator has paused writes.
+    pub operator_pause_until_ms: u64,
+    /// Until when writes are paused for the guard; renewed while it is fenced.
+    pub guard_pause_until_ms: u64,
+    /// Before 6.2: what `min-replicas-to-write` was before it became the pause.
+    pub min_replicas: Option<String>,
+    /// Each replica's, by its address.
+    pub acknowledgements: BTreeMap<(String, u16), Acknowledgements>,
+    /// The replica is in sync and nothing is put aside any more.
+    pub previous_forgotten: bool,
+    /// The process itself.
+    pub process: H,
+}
+
+impl<H> Life<H> {
+    /// A life that begins now.
+    pub fn new(
+        boot: Boot,
+        start: Start,
+        cluster: bool,
+        version: Arc<Version>,
+        now_ms: u64,
+        process: H,
+    ) -> Self {
+        let role = started_as(&start);
+        Self {
+            boot,
+            start,
+            cluster,
+            version,
+            heard_ms: now_ms,
+            whole: Whole::started_as(role),
+            durable: Durable::default(),
+            unwritten: Unwritten::default(),
+            loaded: false,
+            election_term: None,
+            source_open: Some(role == Role::Primary),
+            stale_reads_off: role == Role::Replica && !cluster,
+            operator_pause_until_ms: 0,
+            guard_pause_until_ms: 0,
+            min_replicas: None,
+            acknowledgements: BTreeMap::new(),
+            previous_forgotten: false,
+            process,
+        }
+    }
+}
+
+impl<H> Deref for Life<H> {
+    type Target = H;
+    fn deref(&self) -> &H {
+        &self.process
+    }
+}
+
+impl<H> DerefMut for Life<H> {
+    fn deref_mut(&mut self) -> &mut H {
+        &mut self.process
+    }
+}
+
+/// The role that a start order asks for.
+pub fn started_as(start: &Start) -> Role {
+    if matches!(start.role, StartRole::Primary { .. }) { Role::Primary } else { Role::Replica }
+}
+
+/// Whether a start puts aside what the volume holds. A cluster's engine that loads keys claims their slots and would serve them
+/// until it hears of a better owner.
+pub fn puts_aside(start: &Start, cluster: bool) -> bool {
+    start.data == StartData::PutAside || (cluster && started_as(start) == Role::Replica)
+}
+
+/// The note that is written before anything of the data is moved for a start.
+pub fn note_of_start(
+    old: Option<&Record>,
+    group: &str,
+    node: &str,
+    term: u64,
+    generation: u64,
+    at_ms: i64,
+) -> Record {
+    Record {
+        group: group.into(),
+        node: node.into(),
+        term,
+        operator_generation: generation,
+        complete: false,
+        offset: 0,
+        replid: String::new(),
+        unwritten: false,
+        failed_loads: 0,
+        at_ms,
+        ..old.cloned().unwrap_or_default()
+    }
+}
+
+/// What one look at the engine saw.
+#[derive(Debug)]
+pub struct Seen {
+    /// What the engine says of itself; `complete` is still to be judged.
+    pub view: EngineView,
+    /// `INFO persistence`.
+    pub persistence: Fields,
+    /// When the look began.
+    pub sent_ms: u64,
+    /// The wall clock as it began.
+    pub wall_sent_ms: i64,
+    /// The wall clock as it ended.
+    pub wall_answered_ms: i64,
+}
+
+/// What a look led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenIn {
+    /// The engine has another role than before.
+    pub role_changed: bool,
+    /// The engines elected it; silence pauses nothing until the operator confirms.
+    pub elected: bool,
+    /// What became of its copy.
+    pub change: Change,
+}
+
+impl TakenIn {
+    /// Whether the note beside the data must be written.
+    pub fn worth_a_note(self) -> bool {
+        self.role_changed || self.change != Change::None
+    }
+}
+
+/// What the guard asks for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// Nothing.
+    Rest,
+    /// Writes are to be paused (again).
+    Pause {
+        /// They are paused already; this renews it.
+        again: bool,
+    },
+    /// Writes may go on.
+    Resume,
+    /// Before 6.2 the operator's pause does not end by itself.
+    Expired,
+}
+
+/// Everything that changes.
+#[derive(Debug)]
+pub struct State<H> {
+    /// The life that is, or would be next.
+    pub boot: Boot,
+    /// What the engine's process does.
+    pub engine: EngineState,
+    /// The highest term seen.
+    pub term: u64,
+    /// The highest operator generation seen.
+    pub operator_generation: u64,
+    /// The note beside the data.
+    pub note: Option<Record>,
+    /// There is a dataset in the data directory.
+    pub has_data: bool,
+    /// The note about what is put aside for good.
+    pub kept: Option<Record>,
+    /// What the engine says.
+    pub view: Option<EngineView>,
+    /// The running engine.
+    pub life: Option<Life<H>>,
+    /// How many lives ended.
+    pub exits: u32,
+    /// The last end.
+    pub last_exit: Option<Exit>,
+    /// SIGTERM was received.
+    pub terminating: bool,
+    /// The last term in which this node was made or confirmed the primary: what it wrote then is that term's history.
+    pub lead_term: u64,
+    /// Silence pauses writes.
+    pub guard_on: bool,
+    /// The guard.
+    pub guard: Guard,
+    /// Writes are paused for the guard.
+    pub fenced: bool,
+    /// The last failure, in words.
+    pub trouble: String,
+    /// Until when to look often.
+    pub moving_until_ms: u64,
+}
+
+impl<H> State<H> {
+    /// An agent that has just begun: parked.
+    pub fn new(
+        boot: Boot,
+        note: Option<Record>,
+        has_data: bool,
+        kept: Option<Record>,
+        trouble: String,
+    ) -> Self {
+        Self {
+            boot,
+            engine: EngineState::Parked,
+            term: note.as_ref().map_or(0, |note| note.term),
+            operator_generation: note.as_ref().map_or(0, |note| note.operator_generation),
+            note,
+            has_data,
+            kept,
+            view: None,
+            life: None,
+            exits: 0,
+            last_exit: None,
+            terminating: false,
+            lead_term: 0,
+            guard_on: false,
+            guard: Guard::new(0),
+            fenced: false,
+            trouble,
+            moving_until_ms: 0,
+        }
+    }
+
+    /// The engine's role, where it answers.
+    pub fn role(&self) -> Option<Role> {
+        self.view.as_ref().and_then(|view| view.role)
+    }
+
+    /// What the guard needs to know.
+    pub fn facts(&self) -> Facts {
+        Facts { on: self.guard_on, primary: self.role() == Some(Role::Primary), term: self.term }
+    }
+
+    /// Whether the life that ends was given data to load and ended by itself before it had; a configuration that it refused
+    /// (`blames_the_start`, by its last words) says nothing about the data.
+    pub fn failed_to_load(&self, blames_the_start: impl FnOnce(&Life<H>) -> bool) -> bool {
+        self.life.as_ref().is_some_and(|life| {
+            life.start.data == StartData::Keep
+                && !life.loaded
+                && self.engine != EngineState::Stopping
+                && !blames_the_start(life)
+        })
+    }
+
+    /// In words, for refusals.
+    pub fn describe(&self) -> String {
+        match (&self.engine, self.role()) {
+            (EngineState::Parked, _) if self.terminating => "parked, and its pod is terminating".into(),
+            (EngineState::Parked, _) => "parked".into(),
+            (EngineState::Starting, _) => "starting".into(),
+            (EngineState::Stopping, _) => "stopping".into(),
+            (EngineState::Running, Some(Role::Primary)) => "a primary".into(),
+            (EngineState::Running, Some(Role::Replica)) => "a replica".into(),
+            (EngineState::Running, None) => "running but not answering".into(),
+        }
+    }
+
+    /// Brings the note up to date with the term and, where an engine says something of worth, with the data.
+    pub fn write_down(&mut self, group: &str, node: &str, at_ms: i64) {
+        let mut note = self.note.take().unwrap_or_default();
+        group.clone_into(&mut note.group);
+        node.clone_into(&mut note.node);
+        note.term = self.term;
+        note.operator_generation = self.operator_generation;
+        note.at_ms = at_ms;
+        if let (Some(life), Some(view)) = (&self.life, &self.view) {
+            if life.whole.complete() && !view.loading && view.role.is_some() {
+                // An append-only file that is still being written anew is not what the engine holds, and is all that it loads.
+                note.complete = life.durable.settled();
+                note.role = view.role;
+                view.replid.clone_into(&mut note.replid);
+                note.offset = life.durable.offset();
+                note.engine = life.version.to_string();
+                note.unwritten = view.unwritten;
+                note.failed_loads = 0;
+                // A primary that merely heard of a higher term has written nothing in it.
+                match view.role {
+                    Some(Role::Primary) => note.data_term = note.data_term.max(self.lead_term),
+                    _ if view.link.as_ref().is_some_and(|link| link.up) => note.data_term = self.term,
+                    _ => {}
+                }
+            } else if life.whole.replaced() {
+                note.complete = false;
+            }
+        }
+        self.note = Some(note);
+    }
+
+    /// Takes in what a look at the life of that boot saw. `kept` says whether the snapshot file is the one that a full sync
+    /// brought. `None` if that life is over.
+    pub fn take_in(
+        &mut self,
+        boot: &Boot,
+        seen: Seen,
+        now_ms: u64,
+        kept: impl FnOnce(&Life<H>) -> bool,
+    ) -> Option<TakenIn> {
+        let facts = self.facts();
+        let life = self.life.as_mut().filter(|life| life.boot == *boot)?;
+        let mut view = seen.view;
+        life.heard_ms = now_ms;
+        let change = life.whole.look(&view);
+        match change {
+            Change::None => {}
+            Change::Loaded => life.durable.equal_at(view.offset),
+            Change::Replacing => life.durable.synced(0, false),
+            Change::InSync => {
+                // Received through a file, or straight into memory? With an append-only file that snapshot is not what would be
+                // loaded.
+                let kept = kept(life);
+                life.durable.synced(view.offset, kept && !seen.persistence.flag("aof_enabled"));
+            }
+        }
+        if !view.loading {
+            life.durable.poll(&seen.persistence, view.offset);
+            life.loaded = true;
+            if view.role == Some(Role::Primary) {
+                life.unwritten.poll(&seen.persistence);
+            } else {
+                life.unwritten.lose();
+            }
+        }
+        view.unwritten = life.unwritten.yes();
+        view.complete = life.whole.complete() && !view.loading;
+        let mut acknowledged = None;
+        for replica in view.replicas.iter().filter(|replica| replica.online && replica.lag_s >= 0) {
+            let poll = Poll {
+                sent_ms: seen.sent_ms,
+                wall_sent_ms: seen.wall_sent_ms,
+                wall_answered_ms: seen.wall_answered_ms,
+                offset: replica.offset,
+                lag_s: replica.lag_s,
+            };
+            let key = (replica.host.clone(), replica.port);
+            acknowledged = acknowledged.max(life.acknowledgements.entry(key).or_default().poll(poll));
+        }
+        life.acknowledgements
+            .retain(|(host, port), _| view.replicas.iter().any(|r| r.host == *host && r.port == *port));
+        if self.engine == EngineState::Starting {
+            self.engine = EngineState::Running;
+        }
+        let before = self.view.as_ref().and_then(|view| view.role);
+        let role_changed = before != view.role;
+        if self.view.is_none() && self.trouble.starts_with("the engine does not answer") {
+            self.trouble.clear();
+        }
+        self.view = Some(view);
+        let mut elected = false;
+        if before != Some(Role::Primary) && self.role() == Some(Role::Primary) {
+            self.guard.begin(now_ms);
+            if before.is_some() && self.lead_term != self.term {
+                // Elected by the engines: the majority of primaries is its fence, until the operator confirms it (P6).
+                elected = true;
+                self.guard_on = false;
+            }
+        }
+        if let Some(since_ms) = acknowledged {
+            self.guard.hear(now_ms, facts, Witness::Replica { since_ms });
+        }
+        Some(TakenIn { role_changed, elected, change })
+    }
+
+    /// A look that came to nothing: an error is an answer, too. Says for how long the engine has been silent, if its view is given
+    /// up for that.
+    pub fn missed(&mut self, boot: &Boot, now_ms: u64, answered: bool, words: &str) -> Option<u64> {
+        let life = self.life.as_mut().filter(|life| life.boot == *boot)?;
+        if answered {
+            life.heard_ms = now_ms;
+            return None;
+        }
+        let silent_ms = now_ms.saturating_sub(life.heard_ms);
+        if self.engine == EngineState::Running && silent_ms > SILENT_AFTER_MS && self.view.is_some() {
+            self.view = None;
+            self.trouble = format!("the engine does not answer: {words}");
+            return Some(silent_ms);
+        }
+        None
+    }
+
+    /// "You are the primary of this term." Says whether the term rose; then it is to be written down.
+    pub fn confirm(&mut self, now_ms: u64, term: u64, guard: bool, accepted_ms: u64) -> bool {
+        if term < self.term {
+            return false;
+        }
+        let facts = self.facts();
+        self.guard.hear(now_ms, facts, Witness::Confirm { term, accepted_ms });
+        self.guard_on = guard;
+        let raised = term > self.term;
+        self.term = term;
+        if facts.primary {
+            self.lead_term = term;
+        }
+        raised
+    }
+
+    /// The engine's process runs.
+    pub fn begin(&mut self, life: Life<H>, now_ms: u64) {
+        self.engine = EngineState::Starting;
+        self.trouble.clear();
+        self.view = None;
+        if started_as(&life.start) == Role::Primary {
+            self.lead_term = self.term;
+        }
+        self.guard_on = life.start.guard;
+        self.guard.begin(now_ms);
+        self.fenced = false;
+        self.life = Some(life);
+    }
+
+    /// The engine's process has ended: parked again, in a new boot.
+    pub fn end(&mut self, exit: Exit, has_data: bool) {
+        self.engine = EngineState::Parked;
+        self.view = None;
+        self.boot.run += 1;
+        self.exits += 1;
+        self.last_exit = Some(exit);
+        self.guard_on = false;
+        self.fenced = false;
+        self.trouble.clear();
+        self.has_data = has_data;
+    }
+
+    /// What the guard asks for at this moment.
+    pub fn fence(&self, now_ms: u64) -> Fence {
+        let Some(life) = &self.life else { return Fence::Rest };
+        if self.guard.fenced() {
+            let renew = life.guard_pause_until_ms < now_ms + GUARD_PAUSE_MS - GUARD_RENEW_AFTER_MS;
+            if !self.fenced || renew { Fence::Pause { again: self.fenced } } else { Fence::Rest }
+        } else if self.fenced {
+            // The operator's own pause goes on; the guard's ends with it, or on a later tick.
+            if life.operator_pause_until_ms > now_ms { Fence::Rest } else { Fence::Resume }
+        } else if life.min_replicas.is_some() && life.operator_pause_until_ms <= now_ms {
+            Fence::Expired
+        } else {
+            Fence::Rest
+        }
+    }
+
+    /// The operator ends its pause. Says whether writes go on, or the guard keeps them paused.
+    pub fn resume(&mut self) -> bool {
+        let guarded = self.guard.fenced() || self.fenced;
+        match self.life.as_mut() {
+            Some(life) => {
+                life.operator_pause_until_ms = 0;
+                !guarded
+            }
+            None => false,
+        }
+    }
+
+    /// A replica refuses writes by itself: clients should learn that at once, and not after the pause. Says whether the pause is to
+    /// be ended, and counts it as ended.
+    pub fn ends_pause_of_a_replica(&mut self) -> bool {
+        if self.role() != Some(Role::Replica) {
+            return false;
+        }
+        match self.life.as_mut() {
+            Some(life) if life.operator_pause_until_ms != 0 => {
+                life.operator_pause_until_ms = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether replicas are to be let in, or turned away, where that is not how it is.
+    ///
+    /// They may log in iff this engine is a primary, by order or by election, and held a whole copy when it became one. A replica
+    /// that is complete could be left open too, in cluster mode; it is not, so that one rule holds everywhere: whatever restarts,
+    /// or was never a primary, is no source of replication (promise P1).
+    pub fn source(&self) -> Option<bool> {
+        let (life, view) = self.life.as_ref().zip(self.view.as_ref())?;
+        let open = view.role == Some(Role::Primary) && life.whole.complete();
+        (life.source_open != Some(open)).then_some(open)
+    }
+
+    /// Whether a replica that was in sync once may now answer from its copy when the link is down.
+    pub fn stale_reads_on(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.stale_reads_off && life.whole.complete())
+    }
+
+    /// Whether what was put aside is superseded: this node is a replica in sync, and its volume holds the copy.
+    pub fn supersedes_previous(&self) -> bool {
+        let in_sync = self.role() == Some(Role::Replica)
+            && self
+                .view
+                .as_ref()
+                .is_some_and(|view| view.complete && view.link.as_ref().is_some_and(|link| link.up));
+        self.life.as_ref().is_some_and(|life| in_sync && !life.previous_forgotten && life.durable.settled())
+    }
+
+    /// Why a promotion is refused, if it is.
+    pub fn cannot_be_promoted(&self) -> Option<&'static str> {
+        let whole = self.life.as_ref().is_some_and(|life| life.whole.complete());
+        let loading = self.view.as_ref().is_none_or(|view| view.loading);
+        match (loading, whole) {
+            (true, _) => Some("loading"),
+            (false, false) => Some("without a whole copy"),
+            (false, true) => None,
+        }
+    }
+
+    /// Whether the end is put off: a primary that another could follow waits until the operator has made it a replica.
+    pub fn hands_over_first(&self) -> bool {
+        self.engine == EngineState::Running
+            && self.view.as_ref().is_some_and(|view| {
+                view.role == Some(Role::Primary)
+                    && view.complete
+                    && view.replicas.iter().any(|replica| replica.online)
+            })
+    }
+
+    /// The engine is told to shut down. Says whether it is to save: an incomplete copy must not be saved over what may be there.
+    pub fn shuts_down(&mut self, persistent: bool) -> bool {
+        self.engine = EngineState::Stopping;
+        let whole = self.view.as_ref().is_some_and(|view| view.complete);
+        let saves = persistent && whole;
+        let offset = self.view.as_ref().map(|view| view.offset);
+        if let (true, Some(life), Some(offset)) = (saves, self.life.as_mut(), offset) {
+            life.durable.equal_at(offset);
+        }
+        saves
+    }
+
+    /// Whether to look often.
+    pub fn moving(&self, now_ms: u64) -> bool {
+        let Some(life) = &self.life else { return false };
+        if self.engine != EngineState::Running || self.moving_until_ms > now_ms {
+            return true;
+        }
+        let Some(view) = &self.view else { return true };
+        view.loading
+            || !life.whole.complete()
+            || view.link.as_ref().is_some_and(|link| !link.up || link.syncing)
+            || view.cluster.as_ref().is_some_and(|cluster| !cluster.ok)
+    }
+
+    /// Whether clients should be sent here, or why not.
+    ///
+    /// # Errors
+    /// A sentence, for the kubelet's event.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.engine != EngineState::Running {
+            return Err(format!("the engine is {}", self.describe()));
+        }
+        let Some(view) = &self.view else { return Err("the engine does not answer".into()) };
+        if view.loading {
+            return Err("the engine is loading its data".into());
+        }
+        match view.role {
+            Some(Role::Primary) => {
+                if self.fenced {
+                    return Err("writes are paused: no witness of its being the primary was heard".into());
+                }
+                if !view.complete {
+                    return Err("it does not follow its primary yet".into());
+                }
+                if view.cluster.as_ref().is_some_and(|cluster| !cluster.ok) {
+                    return Err("the cluster's state is not ok".into());
+                }
+            }
+            Some(Role::Replica) => {
+                if !view.link.as_ref().is_some_and(|link| link.up) {
+                    return Err("the link to the primary is down".into());
+                }
+                if !view.complete {
+                    return Err("the first copy is not complete".into());
+                }
+            }
+            None => return Err("the engine has no role".into()),
+        }
+        Ok(())
+    }
+
+    /// Everything the operator is told.
+    pub fn report(&self, node: &str, persistent: bool, agent_version: &str) -> Report {
+        Report {
+            seq: 0,
+            node: node.into(),
+            boot: self.boot.clone(),
+            agent_version: agent_version.into(),
+            term: self.term,
+            state: self.engine.clone(),
+            persistent,
+            has_data: self.has_data,
+            record: self.note.clone(),
+            engine: self.view.clone(),
+            exits: self.exits,
+            last_exit: self.last_exit.clone(),
+            terminating: self.terminating,
+            guard: self.guard_on,
+            fenced: self.fenced,
+            trouble: self.trouble.clone(),
+            kept: self.kept.clone(),
+            config: self.life.as_ref().and_then(|life| life.start.config.clone()),
+            vocabulary: kagami_protocol::VOCABULARY,
+        }
+    }
+}
+
+/// A report without what changes all the time: what is worth telling at once differs in it.
+pub fn calm(report: &Report) -> Report {
+    let mut calm = report.clone();
+    calm.seq = 0;
+    if let Some(record) = &mut calm.record {
+        record.offset = 0;
+        record.at_ms = 0;
+    }
+    if let Some(view) = &mut calm.engine {
+        view.offset = 0;
+        view.keys = 0;
+        view.used_memory_bytes = 0;
+        if let Some(link) = &mut view.link {
+            link.down_ms = 0;
+        }
+        for replica in &mut view.replicas {
+            replica.offset = 0;
+            replica.lag_s = 0;
+        }
+    }
+    calm
+}
+
+/// Whether two notes differ only in when they were written, or in offsets that nobody will ever compare.
+pub fn same_data(a: &Record, b: &Record, persistent: bool) -> bool {
+    let data = |record: &Record| {
+        let offset = if persistent { record.offset } else { 0 };
+        Record { at_ms: 0, offset, ..record.clone() }
+    };
+    data(a) == data(b)
+}
