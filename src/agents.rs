@@ -6,9 +6,10 @@ use futures::{SinkExt, StreamExt};
 use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::observed::Agent;
 use kagami_core::plan::Confirm;
+use kagami_cycle::Failed;
 use kagami_protocol::{
-    AGENT_PORT, AGENT_SERVER_NAME, BEAT_MS, Boot, Command, Done, EngineState, FRAME_BYTES_MAX, FromAgent,
-    OperatorId, Order, Refused, Report, Role, ToAgent, VERSION,
+    AGENT_PORT, AGENT_SERVER_NAME, BEAT_MS, Boot, Done, EngineState, FRAME_BYTES_MAX, FromAgent, OperatorId,
+    Order, Report, ToAgent, VERSION,
 };
 use kube::runtime::reflector::ObjectRef;
 use rustls::pki_types::ServerName;
@@ -73,17 +74,6 @@ struct Heard {
 struct Request {
     order: Box<Order>,
     answer: oneshot::Sender<Result<Done, Failed>>,
-}
-
-/// Why an order came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
-    /// The agent refused it: what was expected no longer holds, or the engine said no.
-    #[error("{0}")]
-    Refused(Refused),
-    /// There is no connection, or it broke, or no answer came: it may or may not have been carried out.
-    #[error("the agent could not be asked: {0}")]
-    Unanswered(String),
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -165,24 +155,18 @@ impl Agents {
     }
 
     /// Sends one order and waits for its answer.
-    pub(crate) async fn order(
-        &self,
-        namespace: &str,
-        node: &str,
-        boot: &Boot,
-        term: u64,
-        role: Option<Role>,
-        command: Command,
-    ) -> Result<Done, Failed> {
+    pub(crate) async fn order(&self, namespace: &str, order: kagami_cycle::Order) -> Result<Done, Failed> {
+        let kagami_cycle::Order { node, boot, term, role, command } = order;
         if !self.fresh.holds() {
             return Err(Failed::Unanswered("this process may no longer act".into()));
         }
         let (answer, answered) = oneshot::channel();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let order = Box::new(Order { id, node: node.to_owned(), boot: boot.clone(), term, role, command });
+        let key = (namespace.to_owned(), node.clone());
+        let order = Box::new(Order { id, node, boot, term, role, command });
         let orders = {
             let connections = locked(&self.connections);
-            let connection = connections.get(&(namespace.to_owned(), node.to_owned()));
+            let connection = connections.get(&key);
             connection.map(|connection| connection.orders.clone())
         };
         let Some(orders) = orders else { return Err(Failed::Unanswered("no connection".into())) };

@@ -1,6 +1,5 @@
 //! The Kagami operator: watch → observe → plan → act → status; and the command line.
 
-mod act;
 mod agents;
 mod args;
 mod convert;
@@ -12,6 +11,7 @@ mod observe;
 mod run;
 mod secrets;
 mod stores;
+mod world;
 
 use args::{Arguments, Command, LogFormat};
 use clap::Parser;

@@ -4,84 +4,14 @@ use crate::agents::{Agents, Wanted};
 use crate::stores::Stores;
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use kagami_api::names;
-use kagami_api::v1alpha1::{ReplicationGroup, ReplicationGroupStatus};
-use kagami_core::build::read_lease;
+use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::desired::References;
 use kagami_core::observed::{Kind, Machine, ObjectKey, Observed, ObservedNode, PodView};
+use kagami_cycle::{Shown, Written, snapshot};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
-use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
-
-/// What this process wrote and the watches may not have shown yet; the newer of both is the truth.
-#[derive(Default)]
-pub(crate) struct Written(Mutex<HashMap<(String, Kind, String), Value>>);
-
-/// The kind under which shard leases are kept in [`Written`]; they are no children of a plan.
-const LEASE_KIND: Kind = Kind::ServiceAccount;
-
-impl Written {
-    pub(crate) fn note(&self, namespace: &str, key: &ObjectKey, object: Value) {
-        self.lock().insert((namespace.to_owned(), key.kind, key.name.clone()), object);
-    }
-    pub(crate) fn note_lease(&self, namespace: &str, name: &str, object: Value) {
-        self.lock().insert((namespace.to_owned(), LEASE_KIND, format!("lease/{name}")), object);
-    }
-    pub(crate) fn forget(&self, namespace: &str, key: &ObjectKey) {
-        self.lock().remove(&(namespace.to_owned(), key.kind, key.name.clone()));
-    }
-    pub(crate) fn forget_group(&self, namespace: &str, group: &str) {
-        self.lock().retain(|(space, _, _), object| {
-            space != namespace
-                || object
-                    .pointer("/metadata/labels")
-                    .and_then(|l| l.get(names::LABEL_REPLICATION_GROUP))
-                    .and_then(Value::as_str)
-                    != Some(group)
-        });
-    }
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Kind, String), Value>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    /// The newer of what was seen and what was written; what was written is dropped once it was seen.
-    fn newer(&self, namespace: &str, kind: Kind, name: &str, seen: Option<Value>) -> Option<Value> {
-        let mut written = self.lock();
-        let slot = (namespace.to_owned(), kind, name.to_owned());
-        let Some(own) = written.get(&slot) else { return seen };
-        match &seen {
-            Some(seen_object) if version(seen_object) >= version(own) => {
-                written.remove(&slot);
-                seen
-            }
-            _ => Some(own.clone()),
-        }
-    }
-    fn names(&self, namespace: &str, group: &str) -> Vec<(Kind, String)> {
-        self.lock()
-            .iter()
-            .filter(|((space, _, _), object)| {
-                space == namespace
-                    && object
-                        .pointer("/metadata/labels")
-                        .and_then(|l| l.get(names::LABEL_REPLICATION_GROUP))
-                        .and_then(Value::as_str)
-                        == Some(group)
-            })
-            .map(|((_, kind, name), _)| (*kind, name.clone()))
-            .collect()
-    }
-}
-
-/// Resource versions of one resource can be compared since Kubernetes says so (KEP-5504); before, every release did it.
-fn version(object: &Value) -> u64 {
-    object
-        .pointer("/metadata/resourceVersion")
-        .and_then(Value::as_str)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
-}
+use std::collections::BTreeMap;
 
 /// The objects that a group's spec refers to.
 pub(crate) fn references(group: &ReplicationGroup, stores: &Stores) -> References {
@@ -121,54 +51,35 @@ pub(crate) fn observe(
     watching_ms: u64,
 ) -> Observed {
     let (name, namespace) = (group.name_any(), group.namespace().unwrap_or_default());
-    let mut observed = Observed {
-        now_ms: jiff::Timestamp::now().as_millisecond(),
-        watching_ms,
+    let here = Here { name: &name, namespace: &namespace };
+    let mut shown = Shown {
         over: stores.over(),
         machines: stores.machines.state().iter().map(|node| (node.name_any(), machine(node))).collect(),
-        formed: group.status.as_ref().is_some_and(kagami_core::status::formed),
-        ..Observed::default()
+        ..Shown::default()
     };
-    let here = Here { name: &name, namespace: &namespace, written };
-    here.collect(&stores.stateful_sets, Kind::StatefulSet, &mut observed);
-    here.collect(&stores.services, Kind::Service, &mut observed);
-    here.collect(&stores.secrets, Kind::Secret, &mut observed);
-    here.collect(&stores.config_maps, Kind::ConfigMap, &mut observed);
-    here.collect(&stores.accounts, Kind::ServiceAccount, &mut observed);
-    here.collect(&stores.roles, Kind::Role, &mut observed);
-    here.collect(&stores.role_bindings, Kind::RoleBinding, &mut observed);
-    here.collect(&stores.policies, Kind::NetworkPolicy, &mut observed);
-    here.collect(&stores.slices, Kind::EndpointSlice, &mut observed);
-    here.collect(&stores.budgets, Kind::PodDisruptionBudget, &mut observed);
-    for (kind, own) in written.names(&namespace, &name) {
-        if own.starts_with("lease/") {
-            continue;
-        }
-        let key = ObjectKey { kind, name: own };
-        if !observed.children.contains_key(&key)
-            && let Some(object) = written.newer(&namespace, kind, &key.name, None)
-        {
-            observed.children.insert(key, object);
+    here.collect(&stores.stateful_sets, Kind::StatefulSet, &mut shown);
+    here.collect(&stores.services, Kind::Service, &mut shown);
+    here.collect(&stores.secrets, Kind::Secret, &mut shown);
+    here.collect(&stores.config_maps, Kind::ConfigMap, &mut shown);
+    here.collect(&stores.accounts, Kind::ServiceAccount, &mut shown);
+    here.collect(&stores.roles, Kind::Role, &mut shown);
+    here.collect(&stores.role_bindings, Kind::RoleBinding, &mut shown);
+    here.collect(&stores.policies, Kind::NetworkPolicy, &mut shown);
+    here.collect(&stores.slices, Kind::EndpointSlice, &mut shown);
+    here.collect(&stores.budgets, Kind::PodDisruptionBudget, &mut shown);
+    for lease in stores.leases.state().into_iter().filter(|lease| here.holds(&**lease)) {
+        if let Ok(object) = serde_json::to_value(&*lease) {
+            shown.leases.insert(lease.name_any(), object);
         }
     }
-    leases(&here, stores, &mut observed);
     for pod in stores.pods.state().into_iter().filter(|pod| here.holds(&**pod)) {
         if let Some(node) = pod.labels().get(names::LABEL_CACHE_NODE) {
-            observed.nodes.entry(node.clone()).or_default().pod = Some(self::pod(&pod));
+            shown.pods.insert(node.clone(), self::pod(&pod));
         }
     }
-    for key in observed.children.keys().filter(|key| key.kind == Kind::StatefulSet) {
-        observed.nodes.entry(key.name.clone()).or_default();
-    }
-    let nodes: Vec<String> = observed.nodes.keys().cloned().collect();
-    for node in nodes {
-        if let Some(seen) = observed.nodes.get_mut(&node) {
-            let uid = seen.pod.as_ref().map(|pod| pod.uid.clone());
-            seen.agent = agents.agent(&namespace, &node, uid.as_deref());
-        }
-    }
-    known(group.status.as_ref(), &mut observed);
-    observed
+    let agent = |node: &str, uid: Option<&str>| agents.agent(&namespace, node, uid);
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    snapshot((&namespace, &name), shown, written, group.status.as_ref(), agent, now_ms, watching_ms)
 }
 
 /// The pods whose agents are to be heard.
@@ -185,7 +96,6 @@ pub(crate) fn wanted(nodes: &BTreeMap<String, ObservedNode>) -> Vec<Wanted> {
 struct Here<'a> {
     name: &'a str,
     namespace: &'a str,
-    written: &'a Written,
 }
 
 impl Here<'_> {
@@ -194,51 +104,15 @@ impl Here<'_> {
             && object.labels().get(names::LABEL_REPLICATION_GROUP).map(String::as_str) == Some(self.name)
     }
 
-    fn collect<K>(&self, store: &Store<K>, kind: Kind, observed: &mut Observed)
+    fn collect<K>(&self, store: &Store<K>, kind: Kind, shown: &mut Shown)
     where
         K: Resource<DynamicType = ()> + Clone + Serialize + 'static,
     {
         for object in store.state().into_iter().filter(|object| self.holds(&**object)) {
             let name = object.name_any();
-            let seen = serde_json::to_value(&*object).ok();
-            if let Some(object) = self.written.newer(self.namespace, kind, &name, seen) {
-                observed.children.insert(ObjectKey { kind, name }, object);
+            if let Ok(object) = serde_json::to_value(&*object) {
+                shown.children.insert(ObjectKey { kind, name }, object);
             }
-        }
-    }
-}
-
-fn leases(here: &Here<'_>, stores: &Stores, observed: &mut Observed) {
-    let mut objects: BTreeMap<String, Option<Value>> = stores
-        .leases
-        .state()
-        .into_iter()
-        .filter(|lease| here.holds(&**lease))
-        .map(|lease| (lease.name_any(), serde_json::to_value(&*lease).ok()))
-        .collect();
-    for (_, name) in here.written.names(here.namespace, here.name) {
-        if let Some(name) = name.strip_prefix("lease/") {
-            objects.entry(name.to_owned()).or_default();
-        }
-    }
-    for (name, seen) in objects {
-        let newest = here.written.newer(here.namespace, LEASE_KIND, &format!("lease/{name}"), seen);
-        if let Some((shard, lease)) = newest.as_ref().and_then(read_lease) {
-            observed.leases.insert(shard, lease);
-        }
-    }
-}
-
-/// What the status remembers.
-fn known(status: Option<&ReplicationGroupStatus>, observed: &mut Observed) {
-    for member in
-        status.iter().flat_map(|status| &status.node_groups).flat_map(|group| &group.node_group_members)
-    {
-        if let Some(offset) = member.replication_offset {
-            observed.last_offsets.insert(member.cache_cluster_id.clone(), offset);
-        }
-        if let Some(id) = &member.engine_id {
-            observed.last_engine_ids.insert(member.cache_cluster_id.clone(), id.clone());
         }
     }
 }

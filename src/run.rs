@@ -6,7 +6,6 @@ use crate::cycle::{Context, reconcile, retry};
 use crate::http;
 use crate::leader;
 use crate::metrics::Metrics;
-use crate::observe::Written;
 use crate::stores::{Scope, Stores};
 use anyhow::Context as _;
 use futures::StreamExt;
@@ -14,6 +13,7 @@ use futures::future::join_all;
 use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::desired::Tables;
 use kagami_core::plan::Setting;
+use kagami_cycle::Written;
 use kagami_protocol::OperatorId;
 use kube::runtime::Controller;
 use kube::runtime::events::Reporter;
@@ -132,6 +132,7 @@ async fn unit(
         },
         metrics,
         reporter,
+        began: tokio::time::Instant::now(),
         memory: std::sync::Mutex::default(),
     });
     Controller::new(groups, kube::runtime::watcher::Config::default())

@@ -1,0 +1,97 @@
+//! One snapshot of a group, from what the watches show, what this process wrote, and what the agents say. It decides nothing.
+
+use crate::world::Target;
+use crate::written::Written;
+use kagami_api::v1alpha1::ReplicationGroupStatus;
+use kagami_core::build::read_lease;
+use kagami_core::observed::{Agent, Kind, Machine, ObjectKey, Observed, PodView};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the watches show of a group.
+#[derive(Default)]
+pub struct Shown {
+    /// Its children.
+    pub children: BTreeMap<ObjectKey, Value>,
+    /// Its shards' leases, by their names.
+    pub leases: BTreeMap<String, Value>,
+    /// Its pods, by cache node.
+    pub pods: BTreeMap<String, PodView>,
+    /// The machines.
+    pub machines: BTreeMap<String, Machine>,
+    /// UIDs of pods that are over.
+    pub over: BTreeSet<String>,
+}
+
+/// The snapshot. `agent` answers for a cache node, given the UID of its pod.
+pub fn snapshot(
+    (namespace, name): (&str, &str),
+    shown: Shown,
+    written: &Written,
+    status: Option<&ReplicationGroupStatus>,
+    agent: impl Fn(&str, Option<&str>) -> Agent,
+    now_ms: i64,
+    watching_ms: u64,
+) -> Observed {
+    let mut observed = Observed {
+        now_ms,
+        watching_ms,
+        over: shown.over,
+        machines: shown.machines,
+        formed: status.is_some_and(kagami_core::status::formed),
+        ..Observed::default()
+    };
+    for (key, object) in shown.children {
+        if let Some(object) = written.newer(namespace, &Target::from(&key), Some(object)) {
+            observed.children.insert(key, object);
+        }
+    }
+    let mut leases: BTreeMap<String, Option<Value>> =
+        shown.leases.into_iter().map(|(name, object)| (name, Some(object))).collect();
+    for target in written.targets(namespace, name) {
+        match target {
+            Target::Child(key) => {
+                if !observed.children.contains_key(&key)
+                    && let Some(object) = written.newer(namespace, &Target::from(&key), None)
+                {
+                    observed.children.insert(key, object);
+                }
+            }
+            Target::Lease(name) => {
+                leases.entry(name).or_default();
+            }
+            Target::Pod(_) | Target::Group => {}
+        }
+    }
+    for (name, seen) in leases {
+        let newest = written.newer(namespace, &Target::Lease(name), seen);
+        if let Some((shard, lease)) = newest.as_ref().and_then(read_lease) {
+            observed.leases.insert(shard, lease);
+        }
+    }
+    for (node, pod) in shown.pods {
+        observed.nodes.entry(node).or_default().pod = Some(pod);
+    }
+    for key in observed.children.keys().filter(|key| key.kind == Kind::StatefulSet) {
+        observed.nodes.entry(key.name.clone()).or_default();
+    }
+    for (node, seen) in &mut observed.nodes {
+        seen.agent = agent(node, seen.pod.as_ref().map(|pod| pod.uid.as_str()));
+    }
+    known(status, &mut observed);
+    observed
+}
+
+/// What the status remembers.
+fn known(status: Option<&ReplicationGroupStatus>, observed: &mut Observed) {
+    for member in
+        status.iter().flat_map(|status| &status.node_groups).flat_map(|group| &group.node_group_members)
+    {
+        if let Some(offset) = member.replication_offset {
+            observed.last_offsets.insert(member.cache_cluster_id.clone(), offset);
+        }
+        if let Some(id) = &member.engine_id {
+            observed.last_engine_ids.insert(member.cache_cluster_id.clone(), id.clone());
+        }
+    }
+}
