@@ -103,7 +103,7 @@ impl Engine {
         if sender == Some(0) {
             // It met itself.
             if let Some(index) = link.filter(|index| cluster.nodes[*index].handshake) {
-                cluster.remove(index);
+                self.remove_node(index);
             }
             return;
         }
@@ -199,7 +199,7 @@ impl Engine {
         if cluster.nodes[link].handshake {
             if let Some(known) = sender {
                 self.move_address(known, header);
-                self.cluster.as_mut()?.remove(link);
+                self.remove_node(link);
                 return None;
             }
             let node = &mut cluster.nodes[link];
@@ -215,12 +215,14 @@ impl Engine {
             let node = &mut cluster.nodes[link];
             node.noaddr = true;
             node.link = None;
+            cluster.todo.state = true;
             if quick && !node.fail {
                 node.fail = true;
                 node.fail_ms = now;
                 cluster.todo.failover = true;
+                let id = cluster.nodes[link].id;
+                self.tell_failure(id);
             }
-            cluster.todo.state = true;
             return None;
         }
         Some(sender)
@@ -514,13 +516,24 @@ impl Engine {
         }
     }
 
-    fn forgotten(&mut self, ids: &[(NodeId, u64)]) {
+    /// Takes a node out of the table; the link to it is closed.
+    pub(super) fn remove_node(&mut self, index: usize) {
         let Some(cluster) = &mut self.cluster else { return };
+        let node = &cluster.nodes[index];
+        let (link, ip) = (node.link, node.addr.ip);
+        cluster.remove(index);
+        if let Some(link) = link {
+            self.reset(ip, Lane::Bus, link.connection);
+        }
+    }
+
+    fn forgotten(&mut self, ids: &[(NodeId, u64)]) {
         for (id, until) in ids {
+            let Some(cluster) = &mut self.cluster else { return };
             let mine = cluster.me().replica && cluster.me().primary == Some(*id);
             if let Some(index) = cluster.index(*id).filter(|index| *index != 0 && !mine) {
                 cluster.ban(*id, *until);
-                cluster.remove(index);
+                self.remove_node(index);
             }
         }
     }

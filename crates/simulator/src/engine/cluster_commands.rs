@@ -308,10 +308,8 @@ impl Engine {
             return error("ERR Can't forget my master!");
         }
         cluster.ban(id, now + FORGET_BAN_MS);
-        cluster.remove(index);
-        if shards {
-            cluster.todo.broadcast = true;
-        }
+        cluster.todo.broadcast |= shards;
+        self.remove_node(index);
         ok()
     }
 
@@ -351,7 +349,10 @@ impl Engine {
         let Some(cluster) = &mut self.cluster else { return ok() };
         cluster.importing.clear();
         cluster.migrating.clear();
-        cluster.nodes.truncate(1);
+        while self.cluster.as_ref().is_some_and(|cluster| cluster.nodes.len() > 1) {
+            self.remove_node(1);
+        }
+        let Some(cluster) = &mut self.cluster else { return ok() };
         let own = cluster.me().slots.clone();
         cluster.release(&own);
         let me = cluster.me_mut();

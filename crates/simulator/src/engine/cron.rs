@@ -63,17 +63,16 @@ impl Engine {
     fn reconnect(&mut self) {
         let now = self.now;
         let handshake_ms = self.settings.node_timeout_ms.max(HANDSHAKE_MS_MIN);
-        let Some(cluster) = &mut self.cluster else { return };
         let mut index = 1;
-        while index < cluster.nodes.len() {
-            let node = &cluster.nodes[index];
+        while let Some(node) = self.cluster.as_ref().and_then(|cluster| cluster.nodes.get(index)) {
             if node.handshake && now.saturating_sub(node.since_ms) > handshake_ms {
-                cluster.remove(index);
+                self.remove_node(index);
             } else {
                 index += 1;
             }
         }
-        for index in 1..cluster.nodes.len() {
+        let count = self.cluster.as_ref().map_or(0, |cluster| cluster.nodes.len());
+        for index in 1..count {
             let Some(cluster) = &mut self.cluster else { return };
             let node = &mut cluster.nodes[index];
             if node.noaddr || node.link.is_some() {

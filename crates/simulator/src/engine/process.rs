@@ -15,6 +15,12 @@ use kagami_protocol::EngineView;
 pub(super) struct Chance(u64);
 
 impl Chance {
+    /// Seeds that are near each other give sequences that have nothing in common.
+    pub(super) fn new(seed: u64) -> Self {
+        let mixed = Self(seed ^ 0x5851_f42d_4c95_7f2d).next();
+        Self(mixed.rotate_left(23).wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -77,7 +83,7 @@ impl Engine {
     /// A process begins on what its disk holds, with the `nodes.conf` that an earlier life left, if it was kept.
     #[must_use]
     pub fn begin(config: EngineConfig, disk: &Disk, nodes: Option<&NodesConf>, seed: u64, now: Ms) -> Self {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::new(seed);
         let can = Abilities::of(&config);
         let settings = Settings::of(&config, can);
         let (major, minor, patch) = config.version;
