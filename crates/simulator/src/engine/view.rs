@@ -17,6 +17,7 @@ impl Engine {
             second_offset: repl.second_offset,
             loading: self.is_loading(),
             complete: false,
+            unwritten: false,
             keys: self.data.len() as u64,
             used_memory_bytes: self.used_memory(),
             link: repl.source.as_ref().map(|source| Link {
