@@ -69,6 +69,8 @@ struct Heard {
     report: Option<Box<Report>>,
     at: Option<Instant>,
     connected: bool,
+    /// The last offset of an engine that ran there, also after its end.
+    offset: Option<i64>,
 }
 
 struct Request {
@@ -142,6 +144,13 @@ impl Agents {
                 last: report.clone(),
             }
         }
+    }
+
+    /// The last offset that was heard of a node's engine, in bytes of history; also after the engine's end.
+    pub(crate) fn last_offset(&self, namespace: &str, node: &str) -> Option<i64> {
+        let connections = locked(&self.connections);
+        let connection = connections.get(&(namespace.to_owned(), node.to_owned()))?;
+        locked(&connection.heard).offset
     }
 
     /// From now on these primaries of a group are confirmed with each beat, and no others of the group.
@@ -348,6 +357,7 @@ impl Line {
             && let (Some(engine), Some(offset)) = (&mut report.engine, offset)
         {
             engine.offset = offset;
+            heard.offset = Some(offset);
         }
     }
 
@@ -364,6 +374,7 @@ impl Line {
             let mut heard = locked(&self.heard);
             heard.at = Some(Instant::now());
             heard.connected = true;
+            heard.offset = report.engine.as_ref().map(|engine| engine.offset).or(heard.offset);
             heard.report = Some(report);
         }
         self.wake();

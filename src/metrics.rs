@@ -1,6 +1,7 @@
 //! What the operator counts, for Prometheus. Labels are from closed sets: a metric never grows with the number of groups.
 
 use kagami_api::reason::Reason;
+use kagami_core::timeline::{Failover, Phase};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,6 +11,19 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::{Mutex, PoisonError};
 
 type Labels = [(&'static str, &'static str); 1];
+type PhaseLabels = [(&'static str, &'static str); 2];
+
+/// From 1 ms to a minute: a failover may take either.
+fn phase_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+fn behind_bytes() -> Histogram {
+    Histogram::new([0.0].into_iter().chain(exponential_buckets(64.0, 8.0, 8)))
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1_000.0
+}
 
 /// The counters.
 pub(crate) struct Metrics {
@@ -21,6 +35,8 @@ pub(crate) struct Metrics {
     leading: Gauge,
     groups: Gauge<i64>,
     refused_plans: Counter,
+    failover_seconds: Family<PhaseLabels, Histogram, fn() -> Histogram>,
+    failover_behind: Family<Labels, Histogram, fn() -> Histogram>,
 }
 
 impl Metrics {
@@ -34,6 +50,8 @@ impl Metrics {
             leading: Gauge::default(),
             groups: Gauge::default(),
             refused_plans: Counter::default(),
+            failover_seconds: Family::new_with_constructor(phase_seconds),
+            failover_behind: Family::new_with_constructor(behind_bytes),
             registry: Mutex::default(),
         };
         registry.register("steps", "Steps that were carried out, by reason", metrics.steps.clone());
@@ -60,6 +78,18 @@ impl Metrics {
             "Plans that the independent check refused: each is a bug",
             metrics.refused_plans.clone(),
         );
+        registry.register_with_unit(
+            "failover",
+            "Where the time of failovers goes, by phase and cause",
+            Unit::Seconds,
+            metrics.failover_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "failover_behind",
+            "How far promoted copies were behind the last that was known of their primaries, by cause",
+            Unit::Bytes,
+            metrics.failover_behind.clone(),
+        );
         Self { registry: Mutex::new(registry), ..metrics }
     }
 
@@ -81,6 +111,20 @@ impl Metrics {
     }
     pub(crate) fn refused_plan(&self) {
         self.refused_plans.inc();
+    }
+
+    /// A failover is over.
+    pub(crate) fn failover(&self, failover: &Failover) {
+        let cause = failover.cause.as_str();
+        for phase in Phase::ALL {
+            if let Some(took_ms) = failover.took_ms(phase) {
+                let labels = [("phase", phase.as_str()), ("cause", cause)];
+                self.failover_seconds.get_or_create(&labels).observe(seconds(took_ms));
+            }
+        }
+        if let Some(behind) = failover.behind_bytes() {
+            self.failover_behind.get_or_create(&[("cause", cause)]).observe(behind as f64);
+        }
     }
 
     /// In the text format.

@@ -79,7 +79,14 @@ pub(crate) fn observe(
     }
     let agent = |node: &str, uid: Option<&str>| agents.agent(&namespace, node, uid);
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    snapshot((&namespace, &name), shown, written, group.status.as_ref(), agent, now_ms, watching_ms)
+    let status = group.status.as_ref();
+    let mut observed = snapshot((&namespace, &name), shown, written, status, agent, now_ms, watching_ms);
+    for node in observed.nodes.keys() {
+        if let Some(offset) = agents.last_offset(&namespace, node) {
+            observed.last_offsets.insert(node.clone(), offset);
+        }
+    }
+    observed
 }
 
 /// The pods whose agents are to be heard.

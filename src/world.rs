@@ -209,8 +209,9 @@ impl World for Outside<'_> {
         let operator: Secret = serde_json::from_value(operator.clone()).map_err(|error| error.to_string())?;
         secrets::agent_data(self.name, &operator).map_err(|error| error.to_string())
     }
-    fn count(&self, counted: Counted) {
+    fn count(&self, counted: Counted<'_>) {
         match counted {
+            Counted::Failover(failover) => self.metrics.failover(failover),
             Counted::Step(reason) => self.metrics.step(reason),
             Counted::Reason(reason) => self.metrics.reason(reason),
             Counted::RefusedPlan => self.metrics.refused_plan(),

@@ -13,3 +13,4 @@ pub mod observed;
 pub mod plan;
 pub mod slots;
 pub mod status;
+pub mod timeline;

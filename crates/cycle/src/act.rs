@@ -37,8 +37,8 @@ pub struct Hands<'a, W> {
 /// What came of a plan.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The steps that were done, for events.
-    pub done: Vec<Step>,
+    /// The steps that were done, and when (milliseconds since the Unix epoch), for events and the timeline.
+    pub done: Vec<(Step, i64)>,
     /// The first thing that went wrong and is worth telling.
     pub failure: Option<Wait>,
     /// Something was refused because the world has moved on: observe again at once.
@@ -139,7 +139,7 @@ impl<W: World> Hands<'_, W> {
                         "{}",
                         step.act
                     );
-                    outcome.done.push(step.clone());
+                    outcome.done.push((step.clone(), self.world.wall().as_millisecond()));
                 }
                 Err(Trouble::Stale(why)) => {
                     info!(

@@ -10,9 +10,10 @@ use kagami_api::v1alpha1::{DeletionPolicy, ReplicationGroup, ReplicationGroupSta
 use kagami_core::build::accepted;
 use kagami_core::check::check;
 use kagami_core::desired::{Desired, References, Refusal, Tables, resolve};
-use kagami_core::observed::{Kind, ObjectKey, Observed};
+use kagami_core::observed::{Cause, Kind, ObjectKey, Observed};
 use kagami_core::plan::{Frozen, Plan, Setting, Wait, plan};
 use kagami_core::status::{Happening, Seen, differs, happenings, status};
+use kagami_core::timeline::{Failover, Timeline};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tracing::{error, info};
@@ -47,6 +48,7 @@ pub struct Memory {
     /// The last spec that was accepted: a bad edit leaves the running group as it was (P9).
     accepted: Option<Desired>,
     status: Option<(u64, ReplicationGroupStatus)>,
+    timeline: Timeline,
     failures: u32,
     deleting_ms: Option<u64>,
     uid: String,
@@ -59,6 +61,7 @@ impl Memory {
             since_ms: now_ms,
             accepted: None,
             status: None,
+            timeline: Timeline::default(),
             failures: 0,
             deleting_ms: None,
             uid: group.uid().unwrap_or_default(),
@@ -139,6 +142,7 @@ impl<W: World> Cycle<'_, W> {
             return Ok(Next::After(RESYNC_MS));
         };
         let (frozen, planned) = plan(&desired, &self.input.observed, self.input.setting);
+        let over = self.memory.timeline.look(&frozen.desired, &self.input.observed, &planned);
         let notes = check(&frozen.desired, &self.input.observed, &planned);
         let outcome = if notes.is_empty() {
             self.confirm(&frozen, &planned);
@@ -151,14 +155,27 @@ impl<W: World> Cycle<'_, W> {
             Outcome { failure: Some(failure), ..Outcome::default() }
         };
         let seen = self.seen(Some(&frozen), &refusals, Some(&planned), outcome.failure.as_ref(), false);
-        let told: Vec<Happening> = outcome
+        for (step, at_ms) in &outcome.done {
+            self.memory.timeline.done(&frozen.desired, &self.input.observed, step, *at_ms);
+        }
+        // A failover is told once it is over, with where its time went.
+        let mut told: Vec<Happening> = outcome
             .done
             .iter()
-            .filter(|step| !step.event.is_empty())
+            .map(|(step, _)| step)
+            .filter(|step| !step.event.is_empty() && step.reason != Reason::FailoverComplete)
             .map(|step| Happening { reason: step.reason, message: step.event.clone(), warning: step.warning })
             .collect();
+        told.extend(over.iter().map(|failover| self.failed_over(failover)));
         self.tell(&seen, &told).await?;
         Ok(self.next(&planned, &outcome))
+    }
+
+    fn failed_over(&self, failover: &Failover) -> Happening {
+        self.world.count(Counted::Failover(failover));
+        let message = failover.words();
+        info!(group = self.name, namespace = self.namespace, node_group = failover.shard, "{message}");
+        Happening { reason: Reason::FailoverComplete, message, warning: failover.cause != Cause::Handover }
     }
 
     /// When to look again.
@@ -208,7 +225,7 @@ impl<W: World> Cycle<'_, W> {
             observed: &self.input.observed,
         };
         let outcome = hands.perform(planned).await;
-        for step in &outcome.done {
+        for (step, _) in &outcome.done {
             self.world.count(Counted::Step(step.reason));
         }
         outcome

@@ -4,6 +4,7 @@ use kagami_api::reason::Reason;
 use kagami_core::observed::{Kind, ObjectKey};
 use kagami_core::plan::Confirm;
 use kagami_core::status::Happening;
+use kagami_core::timeline::Failover;
 use kagami_protocol::{Boot, Command, Done, Refused, Role};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -85,7 +86,9 @@ pub struct Order {
 
 /// What is worth counting.
 #[derive(Clone, Copy, Debug)]
-pub enum Counted {
+pub enum Counted<'a> {
+    /// A failover is over.
+    Failover(&'a Failover),
     /// A step was done.
     Step(Reason),
     /// The status has a new reason.
@@ -141,5 +144,5 @@ pub trait World: Sync {
     /// In words.
     fn agent_secret(&self, operator: &Value) -> Result<BTreeMap<String, String>, String>;
     /// For metrics.
-    fn count(&self, counted: Counted);
+    fn count(&self, counted: Counted<'_>);
 }
