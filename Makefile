@@ -130,6 +130,16 @@ test-chart: load ## The Helm chart: rendered in many ways, tried on the apiserve
 test-cluster: ## The stories, on a real Kubernetes with the operator deployed. STORIES="name" picks some.
 	@$(STEP) 'cluster tests' scripts/stories $(STORIES)
 
+##@ Measure
+
+.PHONY: bench-quick
+bench-quick: ## How long writes pause at a failover: 5 runs of each fault and shape, at most 15 minutes. The operator must be deployed.
+	@$(STEP) 'failover bench, quick' benches/failover/run quick
+
+.PHONY: bench-full
+bench-full: ## The same at length (hours); stopped, it goes on where it was.
+	@$(STEP) 'failover bench, full' benches/failover/run full
+
 .PHONY: workflows
 workflows: $(ACTIONLINT) ## Checks .github/workflows with actionlint.
 	@$(STEP) 'actionlint' $(ACTIONLINT)

@@ -1,0 +1,302 @@
+//! The clients: in the network of one machine of the cluster, on a thread of their own.
+
+use anyhow::{Context, Result, bail, ensure};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClientBuilder;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often a write is attempted.
+const EVERY: Duration = Duration::from_millis(1);
+/// How long a client waits for a connection, and for an answer.
+const CONNECT: Duration = Duration::from_millis(250);
+const ANSWER: Duration = Duration::from_millis(500);
+/// Writes through the cluster client that wait at a time, at most.
+const IN_FLIGHT: usize = 2_000;
+
+/// What is written to.
+#[derive(Clone, Debug)]
+pub(crate) struct Targets {
+    /// The addresses of the shard's nodes.
+    pub(crate) nodes: Vec<String>,
+    pub(crate) port: u16,
+    /// Cluster mode: a cluster client; else a client of the primary endpoint.
+    pub(crate) cluster: bool,
+    /// The address of the primary endpoint, with cluster mode disabled.
+    pub(crate) service: Option<String>,
+    /// A hash tag of the shard.
+    pub(crate) tag: String,
+}
+
+/// An acknowledged write.
+#[derive(Clone, Debug)]
+struct Ack {
+    at: Instant,
+    node: String,
+    key: String,
+}
+
+#[derive(Default)]
+struct Log {
+    direct: Mutex<Vec<Ack>>,
+    library: Mutex<Vec<Ack>>,
+    /// Acknowledged by a replica too (`WAIT 1`).
+    confirmed: Mutex<Vec<Ack>>,
+    errors: AtomicUsize,
+    count: AtomicU64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Clients that write until they are stopped.
+pub(crate) struct Probe {
+    log: Arc<Log>,
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<Result<()>>,
+}
+
+/// What the clients have seen.
+pub(crate) struct Observation {
+    /// The longest time between two acknowledged writes straight to the nodes, in milliseconds.
+    pub(crate) direct_ms: f64,
+    /// The same through the client library (or through the primary endpoint).
+    pub(crate) library_ms: f64,
+    /// Errors that the library gave to its user, after its own retries.
+    pub(crate) errors: usize,
+    /// Every acknowledged key; whether a replica had acknowledged it too.
+    pub(crate) keys: Vec<(String, bool)>,
+}
+
+impl std::fmt::Debug for Observation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} keys, gaps {:.0} and {:.0} ms, {} errors",
+            self.keys.len(),
+            self.direct_ms,
+            self.library_ms,
+            self.errors
+        )
+    }
+}
+
+impl Probe {
+    /// Starts writing from a machine.
+    pub(crate) fn start(machine: &str, targets: Targets) -> Result<Self> {
+        let path = format!("/run/netns/kagami-{machine}");
+        let namespace = std::fs::File::open(&path)
+            .with_context(|| format!("{path} (only the local cluster can be measured)"))?;
+        let log = Arc::new(Log::default());
+        let (stop, stopped) = watch::channel(false);
+        let written = log.clone();
+        let thread = std::thread::spawn(move || {
+            // This thread alone moves; those that it starts follow it.
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .context("the machine's network cannot be entered")?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(write(targets, written, stopped))
+        });
+        Ok(Self { log, stop, thread })
+    }
+
+    /// Waits until writes go on at another node than the old primary, and through the library.
+    pub(crate) async fn goes_on(&self, at: Instant, old: &str, limit: Duration) -> Result<()> {
+        let until = Instant::now() + limit;
+        loop {
+            if self.thread.is_finished() {
+                bail!("the clients have ended");
+            }
+            let direct = locked(&self.log.direct).iter().rev().find(|ack| ack.node != old).map(|ack| ack.at);
+            let library = locked(&self.log.library).last().map(|ack| ack.at);
+            if let (Some(direct), Some(library)) = (direct, library)
+                && direct > at
+                && library > direct
+            {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "no writes after {:.0} s", limit.as_secs_f64());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Ends the clients; gaps count if they end after the fault.
+    pub(crate) fn stop(self, at: Instant) -> Result<Observation> {
+        self.stop.send_replace(true);
+        match self.thread.join() {
+            Ok(outcome) => outcome?,
+            Err(_) => bail!("the clients have panicked"),
+        }
+        let keys = [(&self.log.direct, false), (&self.log.library, false), (&self.log.confirmed, true)]
+            .into_iter()
+            .flat_map(|(acks, confirmed)| {
+                locked(acks).iter().map(|ack| (ack.key.clone(), confirmed)).collect::<Vec<_>>()
+            })
+            .collect();
+        Ok(Observation {
+            direct_ms: longest_gap(&locked(&self.log.direct), at),
+            library_ms: longest_gap(&locked(&self.log.library), at),
+            errors: self.log.errors.load(Ordering::Relaxed),
+            keys,
+        })
+    }
+}
+
+fn longest_gap(acks: &[Ack], at: Instant) -> f64 {
+    let mut times: Vec<Instant> = acks.iter().map(|ack| ack.at).collect();
+    times.sort();
+    let gaps = times.windows(2).filter(|pair| pair[1] >= at).map(|pair| pair[1] - pair[0]);
+    gaps.max().map_or(f64::NAN, |gap| gap.as_secs_f64() * 1_000.0)
+}
+
+/// All clients, until they are stopped.
+async fn write(targets: Targets, log: Arc<Log>, stopped: watch::Receiver<bool>) -> Result<()> {
+    let mut clients = Vec::new();
+    for node in &targets.nodes {
+        let client = Straight { ip: node.clone(), port: targets.port, tag: targets.tag.clone(), word: "d" };
+        clients.push(tokio::spawn(client.clone().run(log.clone(), stopped.clone(), false)));
+        let client = Straight { word: "w", ..client };
+        clients.push(tokio::spawn(client.run(log.clone(), stopped.clone(), true)));
+    }
+    if targets.cluster {
+        through_library(&targets, &log, stopped).await?;
+    } else if let Some(service) = &targets.service {
+        let client =
+            Straight { ip: service.clone(), port: targets.port, tag: targets.tag.clone(), word: "e" };
+        client.through_endpoint(&log, stopped).await;
+    }
+    for client in clients {
+        client.await?;
+    }
+    Ok(())
+}
+
+/// One connection to one address.
+#[derive(Clone)]
+struct Straight {
+    ip: String,
+    port: u16,
+    tag: String,
+    word: &'static str,
+}
+
+impl Straight {
+    async fn connect(&self) -> Option<MultiplexedConnection> {
+        let client = redis::Client::open(format!("redis://{}:{}/", self.ip, self.port)).ok()?;
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(ANSWER));
+        client.get_multiplexed_async_connection_with_config(&config).await.ok()
+    }
+
+    fn key(&self, log: &Log) -> String {
+        format!("{{{}}}:{}{}", self.tag, self.word, log.count.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Attempts a write every millisecond, one after another; with `confirm` each waits for a replica.
+    async fn run(self, log: Arc<Log>, stopped: watch::Receiver<bool>, confirm: bool) {
+        let mut connection: Option<MultiplexedConnection> = None;
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !*stopped.borrow() {
+            tick.tick().await;
+            if connection.is_none() {
+                connection = self.connect().await;
+            }
+            let Some(open) = &mut connection else { continue };
+            let key = self.key(&log);
+            match redis::cmd("SET").arg(&key).arg("1").query_async::<String>(open).await {
+                Ok(_) if confirm => {
+                    let waited = redis::cmd("WAIT").arg(1).arg(300).query_async::<i64>(open).await;
+                    match waited {
+                        Ok(count) if count >= 1 => self.note(&log.confirmed, key),
+                        Ok(_) => {}
+                        Err(_) => connection = None,
+                    }
+                }
+                Ok(_) => self.note(&log.direct, key),
+                // READONLY, MOVED, CLUSTERDOWN: it is no primary (yet).
+                Err(error) if error.is_connection_dropped() || error.is_timeout() || error.is_io_error() => {
+                    connection = None;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A client of an endpoint: any error means to connect again, as a name that moves asks for.
+    async fn through_endpoint(self, log: &Log, stopped: watch::Receiver<bool>) {
+        let mut connection: Option<MultiplexedConnection> = None;
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !*stopped.borrow() {
+            tick.tick().await;
+            if connection.is_none() {
+                connection = self.connect().await;
+            }
+            let Some(open) = &mut connection else { continue };
+            let key = self.key(log);
+            match redis::cmd("SET").arg(&key).arg("1").query_async::<String>(open).await {
+                Ok(_) => self.note(&log.library, key),
+                Err(_) => {
+                    log.errors.fetch_add(1, Ordering::Relaxed);
+                    connection = None;
+                }
+            }
+        }
+    }
+
+    fn note(&self, acks: &Mutex<Vec<Ack>>, key: String) {
+        locked(acks).push(Ack { at: Instant::now(), node: self.ip.clone(), key });
+    }
+}
+
+/// A write every millisecond through the cluster client, each on its own, as the requests of a service are.
+async fn through_library(targets: &Targets, log: &Arc<Log>, stopped: watch::Receiver<bool>) -> Result<()> {
+    let seeds: Vec<String> =
+        targets.nodes.iter().map(|ip| format!("redis://{ip}:{}/", targets.port)).collect();
+    let client = ClusterClientBuilder::new(seeds)
+        .connection_timeout(CONNECT)
+        .response_timeout(ANSWER)
+        .min_retry_wait(1)
+        .max_retry_wait(20)
+        .build()?;
+    let connection = client.get_async_connection().await.context("the cluster client")?;
+    let in_flight = Arc::new(AtomicUsize::new(0));
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !*stopped.borrow() {
+        tick.tick().await;
+        if in_flight.load(Ordering::Relaxed) >= IN_FLIGHT {
+            continue;
+        }
+        in_flight.fetch_add(1, Ordering::Relaxed);
+        let (mut connection, log, in_flight) = (connection.clone(), log.clone(), in_flight.clone());
+        let key = format!("{{{}}}:c{}", targets.tag, log.count.fetch_add(1, Ordering::Relaxed));
+        tokio::spawn(async move {
+            let mut command = redis::cmd("SET");
+            command.arg(&key).arg("1");
+            match connection.req_packed_command(&command).await {
+                Ok(_) => locked(&log.library).push(Ack { at: Instant::now(), node: String::new(), key }),
+                Err(_) => {
+                    log.errors.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+    // What waits is given a moment, so that an acknowledged key is not forgotten.
+    for _ in 0..100 {
+        if in_flight.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
