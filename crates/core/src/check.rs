@@ -78,7 +78,8 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                     notes.push(format!("P3: {} is to hand over and is not known to live", hand.from));
                 }
             }
-            Act::Apply { .. }
+            Act::Annotate { .. }
+            | Act::Apply { .. }
             | Act::MakeSecrets
             | Act::Delete { .. }
             | Act::NoteServed { .. }

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod leader;
 pub mod observed;
 pub mod plan;
+pub mod requests;
 pub mod slots;
 pub mod status;
 pub mod timeline;

@@ -25,6 +25,8 @@ pub struct Observed {
     pub formed: bool,
     /// For how long this operator process has been watching the group, in milliseconds.
     pub watching_ms: u64,
+    /// What a person asked for by an annotation.
+    pub requests: crate::requests::Requests,
     /// Last known offsets by cache node, from the status; only for words about what was lost.
     pub last_offsets: BTreeMap<String, i64>,
     /// Last known cluster node ids by cache node, from the status.

@@ -143,7 +143,7 @@ fn waits(seen: &Seen<'_>) -> Vec<Wait> {
 
 /// How much a reason matters to the person on call; lower is worse.
 fn severity(reason: Reason) -> usize {
-    const ORDER: [Reason; 27] = [
+    const ORDER: [Reason; 28] = [
         Reason::BugRefused,
         Reason::NoLiveCopy,
         Reason::FencingPrimary,
@@ -166,6 +166,7 @@ fn severity(reason: Reason) -> usize {
         Reason::AgentUnreachable,
         Reason::HandingOver,
         Reason::RecoveringNode,
+        Reason::RebootCacheNode,
         Reason::AwaitingSync,
         Reason::FormingCluster,
         Reason::WaitingForPods,
@@ -188,6 +189,7 @@ fn moving(reason: Reason) -> bool {
         Reason::PrimaryDown
             | Reason::FencingPrimary
             | Reason::HandingOver
+            | Reason::RebootCacheNode
             | Reason::RecoveringNode
             | Reason::AwaitingSync
             | Reason::FormingCluster

@@ -188,6 +188,9 @@ impl<W: World> Hands<'_, W> {
                 self.world.order(order).await.map(|done| done.note).map_err(|failed| refused(node, failed))
             }
             Act::HandOver(hand) => self.hand_over(hand).await,
+            Act::Annotate { annotations, resource_version } => {
+                self.annotate(annotations, resource_version).await
+            }
         }
     }
 
@@ -283,6 +286,21 @@ impl<W: World> Hands<'_, W> {
             Ok(_) => Ok(String::new()),
             Err(error) if matches!(error.code, 404 | 409 | 422) => Err(Trouble::Stale(error.message)),
             Err(error) => Err(Trouble::Tell(Reason::ApplyFailed, pod.to_owned(), error.message)),
+        }
+    }
+
+    /// Writes what became of a request; a version that is older than the group's is refused by the apiserver.
+    async fn annotate(
+        &self,
+        annotations: &BTreeMap<String, Option<String>>,
+        resource_version: &str,
+    ) -> Result<String, Trouble> {
+        let patch =
+            json!({ "metadata": { "resourceVersion": resource_version, "annotations": annotations } });
+        match self.world.merge(&Target::Group, &patch).await {
+            Ok(_) => Ok(String::new()),
+            Err(error) if matches!(error.code, 404 | 409) => Err(Trouble::Stale(error.message)),
+            Err(error) => Err(Trouble::Tell(Reason::ApplyFailed, self.group.name.clone(), error.message)),
         }
     }
 

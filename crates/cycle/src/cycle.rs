@@ -12,6 +12,7 @@ use kagami_core::check::check;
 use kagami_core::desired::{Desired, References, Refusal, Tables, resolve};
 use kagami_core::observed::{Cause, Kind, ObjectKey, Observed};
 use kagami_core::plan::{Frozen, Plan, Setting, Wait, plan};
+use kagami_core::requests::Requests;
 use kagami_core::status::{Happening, Seen, differs, happenings, status};
 use kagami_core::timeline::{Failover, Timeline};
 use kube::{Resource, ResourceExt};
@@ -110,7 +111,13 @@ pub struct Input<'a> {
 ///
 /// # Errors
 /// Where the group itself could not be written; everything else is in its status.
-pub async fn reconcile<W: World>(world: &W, memory: &mut Memory, input: Input<'_>) -> Result<Next, ApiError> {
+pub async fn reconcile<W: World>(
+    world: &W,
+    memory: &mut Memory,
+    mut input: Input<'_>,
+) -> Result<Next, ApiError> {
+    let version = input.group.resource_version().unwrap_or_default();
+    input.observed.requests = Requests::read(input.group.annotations(), &version);
     let previous = memory.latest_status(input.group);
     let name = input.group.name_any();
     let namespace = input.group.namespace().unwrap_or_default();

@@ -8,6 +8,7 @@ mod endpoints;
 mod gossip;
 mod members;
 mod pods;
+mod requests;
 mod roles;
 mod shape;
 mod step;
@@ -61,5 +62,6 @@ pub fn plan(desired: &Desired, observed: &Observed, setting: &Setting) -> (Froze
     gossip::rule(group, &primaries, observed, &mut plan);
     endpoints::rule(group, &primaries, observed, &mut plan);
     pods::rule(&frozen, observed, &mut plan);
+    requests::rule(group, &primaries, observed, &mut plan);
     (frozen, plan)
 }

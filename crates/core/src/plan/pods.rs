@@ -18,6 +18,8 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
             (Agent::Up(report), _) => {
                 if let Some(exit) = &report.last_exit
                     && report.exits >= CRASHES
+                    // One that was told to end has not crashed.
+                    && (exit.signal.is_some() || exit.out_of_memory || exit.code != Some(0))
                     && observed.now_ms - exit.at_ms < CRASH_WINDOW_MS
                 {
                     let how = match (exit.out_of_memory, exit.signal, exit.code) {

@@ -5,6 +5,7 @@ use crate::slots::SlotSet;
 use kagami_api::reason::Reason;
 use kagami_protocol::{Address, Boot, Command, Role};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What is to be done now, and why nothing more.
@@ -76,6 +77,13 @@ pub enum Act {
         key: ObjectKey,
         /// The UID that was seen.
         uid: String,
+    },
+    /// Changes annotations of the group itself, if it still is in the version that was seen; `None` takes one away.
+    Annotate {
+        /// Which, and to what.
+        annotations: BTreeMap<String, Option<String>>,
+        /// The group's version that was seen.
+        resource_version: String,
     },
     /// Raises a shard's term: the intent that is written before acting.
     RaiseTerm(RaiseTerm),
@@ -157,6 +165,11 @@ pub struct HandOver {
 }
 
 impl Act {
+    /// Whether it is about who serves and who follows, and not about objects.
+    pub fn about_roles(&self) -> bool {
+        matches!(self, Self::RaiseTerm(_) | Self::Order { .. } | Self::HandOver(_))
+    }
+
     /// Whether it changes which node serves: at most one of these is in a plan for each shard.
     pub fn disruptive(&self) -> bool {
         match self {
@@ -182,6 +195,13 @@ impl fmt::Display for Act {
                     raise.holder,
                     raise.cause.as_str()
                 )
+            }
+            Self::Annotate { annotations, .. } => {
+                let each = |(name, value): (&String, &Option<String>)| {
+                    let name = name.rsplit('/').next().unwrap_or_default();
+                    format!("{name}{}", if value.is_some() { "" } else { " removed" })
+                };
+                write!(f, "annotate {}", annotations.iter().map(each).collect::<Vec<_>>().join(", "))
             }
             Self::LabelRole { pod, role, .. } => write!(f, "label {pod} {role}"),
             Self::NoteServed { shard, .. } => write!(f, "note {shard} served"),

@@ -450,6 +450,7 @@ impl World {
             Act::Delete { key, .. } => {
                 self.children.remove(key);
             }
+            Act::Annotate { .. } => panic!("nobody asked for anything"),
             Act::LabelRole { pod, uid, role } => {
                 let node = self.nodes.get_mut(pod.trim_end_matches("-0")).unwrap();
                 assert_eq!(node.uid, *uid);

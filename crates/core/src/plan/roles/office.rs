@@ -42,10 +42,29 @@ impl View<'_> {
                 warning: false,
             });
         }
-        if !self.stays(node) {
+        let asked = !self.stays(node)
+            || self.restarts(lease)
+            // Before its machine is drained, and only where that helps: a cordon is no emergency.
+            || self.cordoned(node) && self.in_sync_replica(node).is_some_and(|(to, _)| !self.cordoned(to));
+        if asked {
             return self.hand_over(lease, primary, plan);
         }
         Some(primary)
+    }
+
+    /// Its engine is to be started again, and there is another copy that can serve meanwhile.
+    fn restarts(&self, lease: &ShardLease) -> bool {
+        let restart = self.observed.requests.under_way.as_ref();
+        self.shard.nodes.len() > 1
+            && restart.is_some_and(|restart| restart.node == lease.holder && restart.boot == lease.boot)
+    }
+
+    /// Whether a node stands on a machine that takes no more pods.
+    fn cordoned(&self, node: &str) -> bool {
+        let pod = self.observed.nodes.get(node).and_then(|seen| seen.pod.as_ref());
+        pod.and_then(|pod| pod.machine.as_ref())
+            .and_then(|name| self.observed.machines.get(name))
+            .is_some_and(|machine| machine.unschedulable)
     }
 
     /// Slots of the shard that nobody claims are claimed by its primary.
@@ -114,15 +133,17 @@ impl View<'_> {
         self.perform_hand_over(&raised, plan)
     }
 
+    /// The best replica in sync; one on a cordoned machine only if there is no other.
     pub(super) fn in_sync_replica(&self, primary: &str) -> Option<(&str, &Report)> {
         self.live_copies()
             .into_iter()
-            .find(|(node, _, engine)| {
+            .filter(|(node, _, engine)| {
                 *node != primary
                     && self.stays(node)
                     && engine.role == Some(Role::Replica)
                     && engine.link.as_ref().is_some_and(|link| link.up && !link.syncing)
             })
+            .min_by_key(|(node, ..)| self.cordoned(node))
             .map(|(node, report, _)| (node, report))
     }
 
