@@ -5,7 +5,7 @@ mod support;
 use kagami_core::requests::{REBOOT, Requests, Restart, TEST_FAILOVER, TESTED, UNDER_WAY};
 use kagami_protocol::Role;
 use std::collections::BTreeMap;
-use support::{NOW_MS, Scene, assert_plan, boot, desired_with, draw, events, scene_of};
+use support::{NOW_MS, Scene, assert_plan, boot, draw, events};
 
 const WHOLE: &str = "1x2 cluster formed
     lease 0001 term 3 holder 0001-001 served
@@ -106,15 +106,8 @@ fn testfailover_is_refused_in_elasticaches_words() {
         &asked(&syncing, &[(TEST_FAILOVER, "0001")]),
         "InvalidReplicationGroupState: The requested replication group is not in the available state",
     );
-    let mut disabled = scene_of(
-        desired_with("1x2", false, false, &serde_json::json!({ "automaticFailoverEnabled": false })),
-        true,
-        [
-            "lease 0001 term 1 holder 0001-001 served",
-            "0001-001 primary 100",
-            "0001-002 replica 100 of 0001-001",
-        ],
-    );
+    let mut disabled = draw(&WHOLE.replace("1x2 cluster", "1x2 plain"));
+    disabled.desired.automatic_failover = false;
     disabled.world_is_met();
     ask(&mut disabled, &[(TEST_FAILOVER, "0001")]);
     assert_refused(
