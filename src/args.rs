@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Operator(Operator),
     /// Turn a CloudFormation template into manifests.
     Convert(Convert),
+    /// Print a running group as a CloudFormation template.
+    Export(Export),
     /// Print the custom resource definitions.
     Crds,
     /// Print every reason that a condition, an event or a metric may bear, with what to do.
@@ -91,4 +93,24 @@ pub(crate) enum ConvertFormat {
     Yaml,
     /// Values for a Helm chart of your own.
     HelmValues,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The replication group.
+    pub(crate) name: String,
+    /// Its namespace; that of the kubeconfig where it is absent.
+    #[arg(long, short = 'n')]
+    pub(crate) namespace: Option<String>,
+    /// How the template is written.
+    #[arg(long, default_value = "yaml")]
+    pub(crate) format: ExportFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
 }

@@ -4,6 +4,7 @@ mod agents;
 mod args;
 mod convert;
 mod cycle;
+mod export;
 mod http;
 mod leader;
 mod metrics;
@@ -24,15 +25,10 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Operator(operator) => {
             logs(operator.log);
-            // One crypto provider for the whole process; a second call would only say that there is one.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .map_err(anyhow::Error::from)
-                .and_then(|runtime| runtime.block_on(run::operator(operator)))
+            wait_for(run::operator(operator))
         }
         Command::Convert(convert) => return convert::command(&convert),
+        Command::Export(export) => wait_for(export::command(export)),
         Command::Crds => print(&crds()),
         Command::Reasons => print(&kagami_api::reason::markdown()),
     };
@@ -43,6 +39,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs what speaks to a cluster to its end.
+fn wait_for(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // One crypto provider for the whole process; a second call would only say that there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(work)
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::engines::{self, Lift};
 use crate::evaluate::Evaluator;
+use crate::extras;
 use crate::manifest::{Manifest, attributes};
 use crate::names;
 use crate::properties::{Kind, Property, property, read, required};
@@ -14,14 +15,14 @@ use crate::replication_group::Uses;
 use crate::template::Resource;
 use crate::value::{Found, Text, Value, short};
 
-static SUBNET_GROUP: &[Property] = &[
+pub(crate) static SUBNET_GROUP: &[Property] = &[
     property("CacheSubnetGroupName", Kind::Text(255)),
     required("Description", Kind::Text(255)),
     required("SubnetIds", Kind::Elsewhere),
     property("Tags", Kind::Tags),
 ];
 
-static PARAMETER_GROUP: &[Property] = &[
+pub(crate) static PARAMETER_GROUP: &[Property] = &[
     required("CacheParameterGroupFamily", Kind::Text(64)),
     property("CacheParameterGroupName", Kind::ReadOnly),
     required("Description", Kind::Text(255)),
@@ -36,6 +37,10 @@ pub(crate) fn subnet_group(
     uses: &[Uses],
 ) -> Option<Manifest> {
     let mut sheet = read(evaluator, resource, SUBNET_GROUP);
+    let mut extras = extras::read(evaluator, resource, "SubnetGroup", SUBNET_GROUP);
+    // Zones that are given need no reading from subnets.
+    let given = extras.as_mut().and_then(|fields| fields.remove("zones"));
+    sheet.extend(extras);
     let mut sound = attributes(evaluator, resource);
     let name = evaluator.name(resource, resource.at, &resource.place());
     let place = resource.place_of("SubnetIds");
@@ -90,12 +95,12 @@ pub(crate) fn subnet_group(
                 None => all_known = false,
             }
         }
-        if items.is_empty() && sound {
+        if items.is_empty() && sound && given.is_none() {
             evaluator.findings.error(found.at, &place, "a subnet group needs at least one subnet");
             sound = false;
         }
     }
-    if sound && subnets.is_some() && !all_known {
+    if sound && subnets.is_some() && !all_known && given.is_none() {
         let at = subnets.as_ref().map_or(resource.at, |found: &Found| found.at);
         let named: BTreeSet<String> = uses
             .iter()
@@ -120,9 +125,15 @@ pub(crate) fn subnet_group(
     if !sheet.sound || !sound || subnets.is_none() {
         return None;
     }
-    same_name(&mut sheet.values, "cacheSubnetGroupName", &name);
-    if !zones.is_empty() {
-        sheet.set("Zones", json!(zones));
+    match extras::name(evaluator, resource) {
+        Some(_) => drop(sheet.values.remove("cacheSubnetGroupName")),
+        None => same_name(&mut sheet.values, "cacheSubnetGroupName", &name),
+    }
+    match given {
+        Some(Json::Array(zones)) if zones.is_empty() => {}
+        Some(zones) => sheet.set("Zones", zones),
+        None if zones.is_empty() => {}
+        None => sheet.set("Zones", json!(zones)),
     }
     if !ids.is_empty() && ids.len() <= 20 {
         sheet.set("SubnetIds", json!(ids));
@@ -186,6 +197,7 @@ pub(crate) fn parameter_group(evaluator: &Evaluator<'_>, resource: &Resource, us
         return Converted::Wrong;
     }
     let mut sheet = read(evaluator, resource, PARAMETER_GROUP);
+    sheet.extend(extras::read(evaluator, resource, "ParameterGroup", PARAMETER_GROUP));
     let mut sound = attributes(evaluator, resource);
     let name = evaluator.name(resource, resource.at, &resource.place());
     let mut family = None;

@@ -9,6 +9,8 @@
 mod endpoints;
 mod engines;
 mod evaluate;
+mod export;
+mod extras;
 mod groups;
 mod json;
 mod judge;
@@ -34,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
+pub use crate::export::{Exported, TemplateFormat, export, template};
 pub use crate::problem::Problem;
 pub use crate::render::{Format, render};
 pub use crate::template::{MOST_BYTES_READ, decode};

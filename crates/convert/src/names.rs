@@ -32,6 +32,13 @@ pub(crate) fn of(evaluator: &Evaluator<'_>, resource: &Resource) -> Option<Strin
         SECURITY_GROUP => ("GroupName", LABEL_LENGTH_MAX),
         _ => ("", LABEL_LENGTH_MAX),
     };
+    let given = match crate::extras::name(evaluator, resource) {
+        None => None,
+        Some(name) => Some(name?),
+    };
+    if let Some(given) = given.as_ref().filter(|_| resource.kind != REPLICATION_GROUP) {
+        return Some(given.clone());
+    }
     if let Some(entry) = resource.property(property) {
         let place = resource.place_of(property);
         let found = evaluator.evaluate(&entry.value, &place)?;
@@ -44,6 +51,12 @@ pub(crate) fn of(evaluator: &Evaluator<'_>, resource: &Resource) -> Option<Strin
             if !text.text.is_empty() {
                 let lower = text.text.to_lowercase();
                 if resource.kind == REPLICATION_GROUP {
+                    if let Some(given) = given.filter(|given| *given != lower) {
+                        let message =
+                            format!("{lower} is the id, and the name in Metadata is {given}: they are one");
+                        evaluator.findings.error(found.at, &place, message);
+                        return None;
+                    }
                     if is_replication_group_id(&lower) {
                         return Some(lower);
                     }
@@ -64,6 +77,9 @@ pub(crate) fn of(evaluator: &Evaluator<'_>, resource: &Resource) -> Option<Strin
                 return Some(legal);
             }
         }
+    }
+    if given.is_some() {
+        return given;
     }
     Some(derived(evaluator.options.stack_name.as_deref(), &resource.id, longest))
 }

@@ -104,6 +104,12 @@ impl Sheet {
         self.values.insert(field_name(name), value);
     }
 
+    /// Takes fields that no property says; `None` where they were wrong.
+    pub(crate) fn extend(&mut self, fields: Option<Map<String, Json>>) {
+        self.sound &= fields.is_some();
+        self.values.extend(fields.unwrap_or_default());
+    }
+
     /// Where a property stands, or the resource where it does not.
     pub(crate) fn at(&self, name: &str, resource: &Resource) -> At {
         self.at.get(name).copied().unwrap_or(resource.at)
@@ -473,7 +479,7 @@ fn refer(evaluator: &Evaluator<'_>, text: &Text, kind: &str, at: At, place: &Pla
     if kind == names::PARAMETER_GROUP && lower.starts_with("default.") {
         return Some(lower);
     }
-    let legal = names::legal(&lower, 63);
+    let legal = if crate::extras::is_name(&lower) { lower.clone() } else { names::legal(&lower, 63) };
     let here = kind.rsplit("::").next().unwrap_or(kind);
     // A name that the template itself gives to one of its resources needs no word.
     let own = evaluator.template.resources.iter().filter(|resource| resource.kind == kind).take(50).any(

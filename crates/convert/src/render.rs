@@ -46,7 +46,7 @@ fn document(manifest: &Json) -> String {
     text
 }
 
-fn yaml(value: &Json) -> String {
+pub(crate) fn yaml(value: &Json) -> String {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     let mut text = serde_saphyr::to_string_with_options(&Sorted(value), options).unwrap_or_default();
     if !text.ends_with('\n') {
@@ -56,7 +56,7 @@ fn yaml(value: &Json) -> String {
 }
 
 /// A value whose keys are in order, whatever map serde_json was built with.
-struct Sorted<'a>(&'a Json);
+pub(crate) struct Sorted<'a>(pub(crate) &'a Json);
 
 impl serde::Serialize for Sorted<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -13,7 +13,7 @@ use crate::properties::{Kind, Property, Sheet, property, read, required};
 use crate::shape::{Mode, Shape};
 use crate::template::Resource;
 use crate::value::{Found, Value, short};
-use crate::{names, windows};
+use crate::{extras, names, windows};
 
 const ENGINES: &[&str] = &["redis", "valkey"];
 
@@ -106,8 +106,13 @@ pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> (Option
     let name = evaluator.name(resource, resource.at, &resource.place());
     let Some(name) = name else { return (None, None) };
     if sheet.get("ReplicationGroupId").is_some() {
-        sheet.set("ReplicationGroupId", json!(name));
+        // A name that is given beside the properties needs no repeating in the spec.
+        match extras::name(evaluator, resource) {
+            Some(_) => drop(sheet.values.remove("replicationGroupId")),
+            None => sheet.set("ReplicationGroupId", json!(name)),
+        }
     }
+    sheet.extend(extras::read(evaluator, resource, "ReplicationGroup", TABLE));
     let shape = Shape::of(evaluator, resource);
     lift(evaluator, resource, &mut sheet);
     check_shape(evaluator, resource, &mut sheet, &shape);

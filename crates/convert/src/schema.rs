@@ -41,6 +41,17 @@ impl Schemas {
         Self(kinds.collect())
     }
 
+    /// The names of the fields of a spec.
+    pub(crate) fn fields(&self, kind: &str) -> impl Iterator<Item = String> {
+        let properties = self.0.get(kind).and_then(|schema| schema.get("properties")?.as_object());
+        properties.into_iter().flat_map(|properties| properties.keys().cloned())
+    }
+
+    /// The schema of a field of a spec.
+    pub(crate) fn field(&self, kind: &str, field: &str) -> Option<&Json> {
+        self.0.get(kind)?.get("properties")?.get(field)
+    }
+
     /// Everything that the definition of the kind does not allow in a spec.
     pub(crate) fn violations(&self, kind: &str, spec: &Json) -> Vec<Violation> {
         let mut found = Vec::new();

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value as Json, json};
 
 use crate::evaluate::Evaluator;
+use crate::extras;
 use crate::manifest::{Manifest, attributes};
 use crate::names;
 use crate::problem::{At, Place};
@@ -13,7 +14,7 @@ use crate::replication_group::Uses;
 use crate::template::Resource;
 use crate::value::{Field, Text, Value, short};
 
-static SECURITY_GROUP: &[Property] = &[
+pub(crate) static SECURITY_GROUP: &[Property] = &[
     required("GroupDescription", Kind::Text(255)),
     property("GroupName", Kind::Elsewhere),
     property("SecurityGroupEgress", Kind::Elsewhere),
@@ -43,6 +44,9 @@ pub(crate) fn convert(
     uses: &[Uses],
 ) -> Option<Manifest> {
     let mut sheet = read(evaluator, resource, SECURITY_GROUP);
+    let mut extras = extras::read(evaluator, resource, "SecurityGroup", SECURITY_GROUP);
+    let given = extras.as_mut().and_then(|fields| fields.remove("ingress"));
+    sheet.extend(extras);
     let mut sound = attributes(evaluator, resource);
     let name = evaluator.name(resource, resource.at, &resource.place());
     let users: Vec<&Uses> = uses.iter().filter(|group| group.resources.contains(&resource.id)).collect();
@@ -85,6 +89,14 @@ pub(crate) fn convert(
             Some(rule) => rules.extend(rule),
             None => sound = false,
         }
+    }
+    // Rules that CloudFormation has no words for, each with its place among the others.
+    for rule in given.as_ref().and_then(Json::as_array).into_iter().flatten() {
+        let mut rule = rule.clone();
+        let place = rule.as_object_mut().and_then(|fields| fields.remove("place"));
+        let place =
+            place.and_then(|place| place.to_string().trim_matches('"').parse().ok()).unwrap_or(usize::MAX);
+        rules.insert(place.min(rules.len()), rule);
     }
     if let Some(entry) = resource.property("SecurityGroupEgress")
         && entry.value.items().is_none_or(|items| !items.is_empty())
@@ -308,7 +320,7 @@ fn members(evaluator: &Evaluator<'_>, text: &Text, at: At, place: &Place) -> Opt
 }
 
 /// An address range in its canonical form, without bits beyond its prefix.
-fn block(text: &str, v6: bool) -> Option<String> {
+pub(crate) fn block(text: &str, v6: bool) -> Option<String> {
     let (address, prefix) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
     let prefix: u32 = prefix.parse().ok()?;
