@@ -23,6 +23,10 @@ pub(crate) fn judge(template: &Template, manifests: &[Manifest], findings: &Find
             let at = resource.and_then(|resource| resource.property(&property));
             let at = at.map_or(manifest.at, |entry| entry.value.at);
             let place = manifest.place.child("Properties").child(&property);
+            // Where the value was converted it has been said already, and nearer to it.
+            if findings.has_warned(&manifest.place, &refusal.message) {
+                continue;
+            }
             match refusal.property.as_str() {
                 // What this version refuses, the API server will refuse with this sentence.
                 _ if is_not_built(&refusal) => {

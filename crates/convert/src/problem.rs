@@ -125,6 +125,14 @@ impl Findings {
         }
     }
 
+    /// Whether a warning about the resource has said this.
+    pub(crate) fn has_warned(&self, place: &Place, message: &str) -> bool {
+        let warnings = self.warnings.borrow();
+        warnings
+            .iter()
+            .any(|warning| warning.resource == place.resource && warning.message.ends_with(message))
+    }
+
     /// `; did you mean X?`, or nothing. Looking for it takes time, which is not spent on what nobody will read.
     pub(crate) fn hint<'a>(&self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
         if self.quiet.get() || self.hints.get() >= MOST_PROBLEMS {

@@ -169,10 +169,26 @@ fn parameter_group_mode(evaluator: &Evaluator<'_>, group: &Text) -> Mode {
     if let Some(resource) =
         evaluator.referent(group).filter(|resource| resource.kind == names::PARAMETER_GROUP)
     {
-        let parameter = resource.property("Properties").and_then(|entry| entry.value.get("cluster-enabled"));
-        let found = parameter.map(|entry| evaluator.evaluate(&entry.value, &resource.place_of("Properties")));
+        let Some(entry) = resource.property("Properties") else { return Mode::Disabled };
+        let place = resource.place_of("Properties");
+        let found = match entry.value.function() {
+            // The whole mapping may depend on a condition.
+            Some(_) => match evaluator.evaluate(&entry.value, &place).map(|found| found.value) {
+                Some(Value::Map(fields)) => fields
+                    .into_iter()
+                    .find(|field| field.name == "cluster-enabled")
+                    .map(|field| Some(field.found)),
+                Some(Value::Absent) => None,
+                _ => Some(None),
+            },
+            None => {
+                let parameter = entry.value.get("cluster-enabled");
+                parameter.map(|parameter| evaluator.evaluate(&parameter.value, &place))
+            }
+        };
         return match found {
             None | Some(Some(Found { value: Value::Absent, .. })) => Mode::Disabled,
+            Some(Some(Found { value: Value::Text(Text { unknown: Some(_), .. }), .. })) => Mode::Unknown,
             Some(Some(Found { value: Value::Text(text), .. })) => match text.text.to_lowercase().as_str() {
                 "yes" | "true" | "on" => Mode::Enabled,
                 _ => Mode::Disabled,

@@ -7,41 +7,9 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use common::{admitted, options};
-use kagami_convert::{Converted, Format, Options, convert, render};
-
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
-}
-
-fn read(name: &str) -> String {
-    std::fs::read_to_string(fixture(name)).unwrap()
-}
-
-/// Compares with the file, or writes it.
-fn golden(name: &str, text: &str) {
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(fixture(name), text).unwrap();
-    }
-    assert_eq!(read(name), text, "{name}");
-}
-
-/// Everything that a conversion says.
-fn whole(converted: &Converted) -> String {
-    let mut text = render(converted, Format::Yaml);
-    text.push_str("# outputs\n");
-    converted.outputs.iter().for_each(|(name, value)| text.push_str(&format!("# {name} = {value}\n")));
-    text.push_str("# warnings\n");
-    converted.warnings.iter().for_each(|warning| text.push_str(&format!("# {warning}\n")));
-    text.push_str("# skipped\n");
-    converted
-        .skipped
-        .iter()
-        .for_each(|skipped| text.push_str(&format!("# {} {}\n", skipped.id, skipped.kind)));
-    text
-}
+use common::{admitted, golden, options, read, whole};
+use kagami_convert::{Format, Options, convert, render};
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

@@ -1,16 +1,51 @@
 //! What the tests have in common.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![allow(dead_code, clippy::allow_attributes, reason = "each test uses what it needs")]
 
 use kagami_api::v1alpha1::{ParameterGroupSpec, ReplicationGroupSpec, SecurityGroupSpec, SubnetGroupSpec};
-use kagami_convert::{Converted, Options};
+use kagami_convert::{Converted, Format, Options, render};
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// Options without anything but a name.
 pub(crate) fn options(file: &str) -> Options {
     Options { file: file.to_owned(), ..Options::default() }
+}
+
+/// The path of a fixture.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
+}
+
+/// A fixture.
+pub(crate) fn read(name: &str) -> String {
+    std::fs::read_to_string(fixture(name)).unwrap()
+}
+
+/// Compares with the file, or writes it.
+pub(crate) fn golden(name: &str, text: &str) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(fixture(name), text).unwrap();
+    }
+    assert_eq!(read(name), text, "{name}");
+}
+
+/// Everything that a conversion says.
+pub(crate) fn whole(converted: &Converted) -> String {
+    let mut text = render(converted, Format::Yaml);
+    text.push_str("# outputs\n");
+    converted.outputs.iter().for_each(|(name, value)| text.push_str(&format!("# {name} = {value}\n")));
+    text.push_str("# warnings\n");
+    converted.warnings.iter().for_each(|warning| text.push_str(&format!("# {warning}\n")));
+    text.push_str("# skipped\n");
+    converted
+        .skipped
+        .iter()
+        .for_each(|skipped| text.push_str(&format!("# {} {}\n", skipped.id, skipped.kind)));
+    text
 }
 
 /// Every spec is one of the API's, with no field that the API does not have.
