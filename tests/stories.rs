@@ -20,6 +20,8 @@ mod rest;
 mod seed;
 #[path = "families/shapes.rs"]
 mod shapes;
+#[path = "families/templates.rs"]
+mod templates;
 // Sorted behind the others, so that these wait for nobody in the middle of a run.
 #[path = "families/alone.rs"]
 mod with_the_cluster_alone;

@@ -1,6 +1,6 @@
 //! What the operator itself will say to the groups: its rules are asked here, so that a template hears them all at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kagami_api::v1alpha1::{ParameterGroup, ReplicationGroup, SecurityGroup, SubnetGroup};
 use kagami_core::desired::{References, Refusal, Tables, resolve};
@@ -12,12 +12,16 @@ use crate::problem::Findings;
 use crate::properties::property_name;
 use crate::template::Template;
 
+type ByName<'a> = HashMap<(&'a str, &'a str), &'a Manifest>;
+
 /// Asks the operator's rules about every group, with what the template has of what they refer to.
 pub(crate) fn judge(template: &Template, manifests: &[Manifest], findings: &Findings) {
     let tables = Tables::default();
+    let by_name: ByName<'_> =
+        manifests.iter().map(|manifest| ((manifest.kind, manifest.name.as_str()), manifest)).collect();
     for manifest in manifests.iter().filter(|manifest| manifest.kind == "ReplicationGroup") {
         let Some(group) = object::<ReplicationGroup>(manifest) else { continue };
-        for refusal in refusals(&group, manifests, &tables) {
+        for refusal in refusals(&group, &by_name, &tables) {
             let property = property_name(refusal.property.split('.').next().unwrap_or_default());
             let resource = manifest.place.resource.as_deref().and_then(|id| template.resource(id));
             let at = resource.and_then(|resource| resource.property(&property));
@@ -43,11 +47,9 @@ pub(crate) fn judge(template: &Template, manifests: &[Manifest], findings: &Find
 }
 
 /// What is refused whatever the objects outside of the template are.
-fn refusals(group: &ReplicationGroup, manifests: &[Manifest], tables: &Tables) -> Vec<Refusal> {
+fn refusals(group: &ReplicationGroup, by_name: &ByName<'_>, tables: &Tables) -> Vec<Refusal> {
     let mut known = References::default();
-    let named = |kind: &str, name: &str| {
-        manifests.iter().find(|manifest| manifest.kind == kind && manifest.name == name)
-    };
+    let named = |kind: &'static str, name: &str| by_name.get(&(kind, name)).copied();
     if let Some(name) = &group.spec.cache_subnet_group_name {
         let found = named("SubnetGroup", name).and_then(object::<SubnetGroup>);
         known.subnet_group = Some(found.unwrap_or_else(|| SubnetGroup::new(name, Default::default())));

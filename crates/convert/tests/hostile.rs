@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::options;
-use kagami_convert::{Format, Options, convert, render};
+use kagami_convert::{Format, Options, convert, decode, render};
 use proptest::prelude::*;
 
 const FIXTURES: &[&str] = &[
@@ -15,6 +15,13 @@ const FIXTURES: &[&str] = &[
     include_str!("fixtures/conditions.yaml"),
     include_str!("fixtures/fragment.yaml"),
     include_str!("fixtures/bad.yaml"),
+    include_str!("fixtures/exported.yaml"),
+    include_str!("fixtures/shapes/conditional-mode.yaml"),
+    include_str!("fixtures/shapes/quickstart.template"),
+    include_str!("fixtures/shapes/valkey.yaml"),
+    include_str!("fixtures/wild/anchors.yaml"),
+    include_str!("fixtures/wild/cdk.json"),
+    include_str!("fixtures/wild/nested.yaml"),
 ];
 
 /// Pieces that mean something to the converter.
@@ -97,8 +104,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_give_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes_give_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..400), marked in any::<bool>()) {
         attempt(&String::from_utf8_lossy(&bytes));
+        let marked = if marked { [&[0xff, 0xfe], &bytes[..]].concat() } else { bytes };
+        if let Ok(text) = decode(&marked) {
+            attempt(&text);
+        }
     }
 
     #[test]
@@ -244,6 +255,47 @@ fn bombs_do_not_go_off() {
                     ))
                     .collect::<String>()
             ),
+        ),
+        (
+            "a bomb of merge keys",
+            doubling(
+                200,
+                &format!("{{{}}}", (0..500).map(|at| format!("k{at}: 1, ")).collect::<String>()),
+                &|level| format!("{{<<: [*a{level}, *a{level}], n{level}: 1}}"),
+            )
+            .replace("X:", "Metadata:")
+                + &group("x"),
+        ),
+        (
+            "a wide list of merges",
+            "Metadata:\n  - &a {".to_owned()
+                + &(0..20_000).map(|at| format!("k{at}: 1, ")).collect::<String>()
+                + "}\n  - {<<: ["
+                + &"*a, ".repeat(100_000)
+                + "]}\n"
+                + &group("x"),
+        ),
+        (
+            "outputs of shared nodes",
+            lists(60)
+                + &group("x")
+                + "Outputs:\n"
+                + &(0..10_000).map(|at| format!("  O{at}: {{Value: *a59}}\n")).collect::<String>(),
+        ),
+        (
+            "outputs of text",
+            group("x")
+                + "Outputs:\n"
+                + &(0..200)
+                    .map(|at| format!("  O{at}: {{Value: !Sub '{}'}}\n", "${AWS::Region}".repeat(300)))
+                    .collect::<String>(),
+        ),
+        (
+            "a mountain of metadata",
+            group("x")
+                + "    Metadata: {elasticache.kagami.dev: {kubernetes: {podLabels: {"
+                + &(0..40_000).map(|at| format!("k{at}: v, ")).collect::<String>()
+                + "}}}}\n",
         ),
         ("a chain of conditions", chain(0, 5_000) + &group("!If [C0, a, b]")),
         (

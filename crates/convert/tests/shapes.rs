@@ -8,7 +8,8 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{admitted, fixture, golden, options, read, whole};
-use kagami_convert::{Options, convert, decode};
+use kagami_convert::{Options, TemplateFormat, convert, decode, export, template};
+use kagami_core::desired::References;
 
 /// A fixture, whether it converts, and the parameters and imports that it needs.
 type Case =
@@ -124,5 +125,43 @@ fn what_is_no_text_is_told_so() {
         (&vec![b'a'; 3 << 20], "the template has more than 1048576 bytes"),
     ] {
         assert!(decode(bytes).unwrap_err().contains(sentence), "{sentence}");
+    }
+}
+
+/// What a manifest is, as its type.
+fn typed<K: serde::de::DeserializeOwned>(manifest: &serde_json::Value) -> K {
+    serde_json::from_value(manifest.clone()).unwrap()
+}
+
+#[test]
+fn what_every_shape_became_is_exported_and_becomes_the_same_again() {
+    for case in CASES.iter().filter(|(_, converts, ..)| *converts) {
+        let converted = convert(&read(case.0), &given(case)).unwrap();
+        let of =
+            |kind: &'static str| converted.manifests.iter().filter(move |manifest| manifest["kind"] == kind);
+        for group in of("ReplicationGroup") {
+            let referred = |kind: &'static str, field: &str| {
+                of(kind).find(|manifest| manifest["metadata"]["name"] == group["spec"][field])
+            };
+            let references = References {
+                parameter_group: referred("ParameterGroup", "cacheParameterGroupName").map(typed),
+                subnet_group: referred("SubnetGroup", "cacheSubnetGroupName").map(typed),
+                security_groups: of("SecurityGroup")
+                    .map(|guard| (guard["metadata"]["name"].as_str().unwrap().to_owned(), typed(guard)))
+                    .collect(),
+            };
+            let exported = export(&typed(group), &references);
+            let again = convert(&template(&exported, TemplateFormat::Yaml), &options("exported")).unwrap();
+            let kept: Vec<_> =
+                converted.manifests.iter().filter(|manifest| again.manifests.contains(manifest)).collect();
+            let wanted = of("ReplicationGroup").count();
+            assert_eq!(
+                kept.len(),
+                converted.manifests.len() + 1 - wanted,
+                "{}: {:#?}",
+                case.0,
+                exported.warnings
+            );
+        }
     }
 }

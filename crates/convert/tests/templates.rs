@@ -146,8 +146,9 @@ const PARAMETERS: &[Case] = &[
 
 #[test]
 fn every_real_template_converts_or_fails_with_the_right_sentence() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/templates");
-    let Ok(files) = std::fs::read_dir(folder) else { return };
+    let above = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(3);
+    let mut folders = above.map(|folder| folder.join("shared/templates"));
+    let Some(files) = folders.find_map(|folder| std::fs::read_dir(folder).ok()) else { return };
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     files.sort();
     let mut wrong = Vec::new();
