@@ -2,8 +2,6 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p kagami-convert` writes the files anew; read the difference before it is committed.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod common;
 
 use std::collections::BTreeMap;
