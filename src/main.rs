@@ -9,6 +9,7 @@ mod http;
 mod leader;
 mod metrics;
 mod observe;
+mod referred;
 mod run;
 mod secrets;
 mod stores;

@@ -6,6 +6,7 @@ use crate::cycle::{Context, reconcile, retry};
 use crate::http;
 use crate::leader;
 use crate::metrics::Metrics;
+use crate::referred;
 use crate::stores::{Scope, Stores};
 use anyhow::Context as _;
 use futures::StreamExt;
@@ -135,7 +136,7 @@ async fn unit(
         began: tokio::time::Instant::now(),
         memory: std::sync::Mutex::default(),
     });
-    Controller::new(groups, kube::runtime::watcher::Config::default())
+    let queue = Controller::new(groups, kube::runtime::watcher::Config::default())
         .reconcile_on(woken)
         .run(reconcile, retry, context)
         .for_each(|outcome| async move {
@@ -147,7 +148,10 @@ async fn unit(
                     other => warn!(error = %other, "the queue failed; it goes on"),
                 }
             }
-        })
-        .await;
+        });
+    tokio::select! {
+        () = queue => {}
+        () = referred::tell(&scope) => {}
+    }
     watching.abort();
 }

@@ -14,6 +14,8 @@ mod deletion;
 mod kills;
 #[path = "families/outage.rs"]
 mod outage;
+#[path = "families/parameters.rs"]
+mod parameters;
 #[path = "families/rest.rs"]
 mod rest;
 #[path = "families/seed.rs"]

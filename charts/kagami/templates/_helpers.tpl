@@ -61,7 +61,7 @@ What the operator may do in the namespaces that it watches, one entry per line o
 line below does not explain.
 */}}
 {{- define "kagami.rules" -}}
-# The words it is told in. It writes only the groups: a finalizer, an annotation, the status.
+# The words it is told in. It writes only the groups: a finalizer, an annotation, the status; and the status of what they refer to.
 - apiGroups: [elasticache.kagami.dev]
   resources: [replicationgroups, parametergroups, subnetgroups, securitygroups]
   verbs: [get, list, watch]
@@ -71,6 +71,9 @@ line below does not explain.
 - apiGroups: [elasticache.kagami.dev]
   resources: [replicationgroups/status]
   verbs: [get, patch, update]
+- apiGroups: [elasticache.kagami.dev]
+  resources: [parametergroups/status, subnetgroups/status, securitygroups/status]
+  verbs: [patch]
 # Setting an owner reference that blocks deletion needs this where OwnerReferencesPermissionEnforcement is on.
 - apiGroups: [elasticache.kagami.dev]
   resources: [replicationgroups/finalizers]

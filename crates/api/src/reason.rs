@@ -77,6 +77,7 @@ reasons! {
     SecurityGroupNotFound: "A SecurityGroup does not exist in this namespace. Create it, or correct securityGroupIds; the group goes on by itself.",
     EngineRejectedParameter: "The engine did not accept a parameter. Correct the parameter group; the message is the engine's.",
     UnsupportedModification: "The change cannot be carried out on a running group by this version. The group runs on as it was; take the change back, or make a new group.",
+    Valid: "What the object says is right, and replication groups may use it. Nothing to do.",
     NotInEffect: "Properties of the spec are recorded without an effect; the message names them. Nothing to do unless you count on one of them.",
     NameConflict: "An object that the group needs exists and belongs to somebody else. It was not touched; rename the group or remove the object.",
     ApplyFailed: "The API server refused an object of the group. The message is the API server's; it is tried again.",

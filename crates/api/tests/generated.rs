@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use kagami_api::{crd, crds, reason, rules};
+use kagami_api::properties::{self, Property};
+use kagami_api::{crd, crds, parameters, reason, rules};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -78,6 +79,70 @@ fn the_page_of_reasons_is_that_of_the_code() {
 #[test]
 fn the_page_of_rules_is_that_of_the_code() {
     is_committed(&root().join("docs/rules.md"), &rules::markdown());
+}
+
+#[test]
+fn the_page_of_parameters_is_that_of_the_code() {
+    is_committed(&root().join("docs/parameters.md"), &parameters::markdown());
+}
+
+#[test]
+fn the_page_of_properties_is_that_of_the_code() {
+    is_committed(&root().join("docs/properties.md"), &properties::markdown());
+}
+
+/// The names of the published schemas; `cloudformation.rs` compares those with what AWS publishes.
+#[test]
+fn every_property_of_the_published_schemas_has_its_place_in_the_tables() {
+    let of = |text: &str, at: &str| -> Vec<String> {
+        let schema: Value = serde_json::from_str(text).unwrap();
+        let properties = schema.pointer(&format!("{at}/properties")).unwrap();
+        properties.as_object().unwrap().keys().cloned().collect()
+    };
+    let group = include_str!("published/ReplicationGroup.json");
+    let types: [(&[Property], Vec<String>); 8] = [
+        (properties::REPLICATION_GROUP, of(group, "")),
+        (properties::NODE_GROUP_CONFIGURATION, of(group, "/definitions/NodeGroupConfiguration")),
+        (properties::LOG_DELIVERY_CONFIGURATION, of(group, "/definitions/LogDeliveryConfigurationRequest")),
+        (properties::TAG, of(group, "/definitions/Tag")),
+        (properties::PARAMETER_GROUP, of(include_str!("published/ParameterGroup.json"), "")),
+        (properties::SUBNET_GROUP, of(include_str!("published/SubnetGroup.json"), "")),
+        (properties::USER, of(include_str!("published/User.json"), "")),
+        (properties::USER_GROUP, of(include_str!("published/UserGroup.json"), "")),
+    ];
+    for (table, mut published) in types {
+        let mut names: Vec<String> = table.iter().map(|property| property.name.to_owned()).collect();
+        names.sort();
+        published.sort();
+        assert_eq!(names, published);
+    }
+}
+
+/// What CloudFormation replaces a group for is what the table says, and is refused here or has one accepted value.
+#[test]
+fn what_needs_a_replacement_is_marked() {
+    let schema: Value = serde_json::from_str(include_str!("published/ReplicationGroup.json")).unwrap();
+    let paths = |key: &str| -> Vec<String> {
+        let list = schema[key].as_array().unwrap();
+        list.iter().map(|path| path.as_str().unwrap().trim_start_matches("/properties/").to_owned()).collect()
+    };
+    let (only, sometimes) = (paths("createOnlyProperties"), paths("conditionalCreateOnlyProperties"));
+    for property in properties::REPLICATION_GROUP {
+        let name = property.name.to_owned();
+        assert_eq!(property.create_only, only.contains(&name), "{name}");
+        // The number of node groups is not listed, and replaces as their configuration does.
+        assert_eq!(
+            property.sometimes_replaces,
+            sometimes.contains(&name) || name == "NumNodeGroups",
+            "{name}"
+        );
+        if property.create_only {
+            assert!(
+                matches!(property.update, properties::Update::Never | properties::Update::Nothing),
+                "{name}"
+            );
+        }
+    }
 }
 
 fn each(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {

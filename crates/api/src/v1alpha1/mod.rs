@@ -18,7 +18,7 @@ pub use replication_group::{
 };
 pub use security_group::{Ingress, SecurityGroup, SecurityGroupSpec};
 pub use status::{
-    Endpoint, GroupStatus, MemberStatus, NodeGroup, NodeGroupMember, NodeGroupStatus, PendingModifiedValues,
-    ReadEndpoint, ReplicationGroupStatus, Resolved, Role, Switch,
+    Endpoint, GroupStatus, MemberStatus, NodeGroup, NodeGroupMember, NodeGroupStatus, ParameterGroupStatus,
+    PendingModifiedValues, ReadEndpoint, ReferredStatus, ReplicationGroupStatus, Resolved, Role, Switch,
 };
 pub use subnet_group::{SubnetGroup, SubnetGroupSpec};

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::v1alpha1::replication_group::Tag;
+use crate::v1alpha1::status::ReferredStatus;
 
 /// The ingress of an `AWS::EC2::SecurityGroup`: who may reach the nodes of the groups that name it in securityGroupIds.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +19,7 @@ use crate::v1alpha1::replication_group::Tag;
     shortname = "ecsg",
     category = "kagami",
     namespaced,
+    status = "ReferredStatus",
     derive = "PartialEq",
     doc = "Who may reach cache nodes: the ingress of an AWS::EC2::SecurityGroup, as peers of a NetworkPolicy.",
     printcolumn = r#"{"name": "Description", "type": "string", "jsonPath": ".spec.groupDescription"}"#,

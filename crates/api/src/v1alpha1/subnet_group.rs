@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::v1alpha1::replication_group::Tag;
+use crate::v1alpha1::status::ReferredStatus;
 
 /// The properties of `AWS::ElastiCache::SubnetGroup`. Subnets matter for the zones they are in, so here the group names zones.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +20,7 @@ use crate::v1alpha1::replication_group::Tag;
     shortname = "csg",
     category = "kagami",
     namespaced,
+    status = "ReferredStatus",
     derive = "PartialEq",
     doc = "The zones in which cache nodes may run: the mirror of AWS::ElastiCache::SubnetGroup.",
     printcolumn = r#"{"name": "Zones", "type": "string", "jsonPath": ".spec.zones"}"#,

@@ -9,6 +9,12 @@ use std::fmt;
 
 use crate::v1alpha1::Engine;
 
+mod page;
+mod table;
+
+pub use page::markdown;
+use table::{ALL, INT, MAX};
+
 /// A parameter group family: the versions that share parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Family {
@@ -134,6 +140,19 @@ pub struct Parameter {
     until: Family,
 }
 
+impl Parameter {
+    /// Whether its value depends on more than the parameter group: on the node type, or on a volume.
+    pub fn depends_on_the_group(&self) -> bool {
+        let open = self.default.is_empty() && !self.modifiable;
+        open || self.name == "appendonly" || self.name == "client-output-buffer-limit-replica-soft-seconds"
+    }
+
+    /// Whether the family has the parameter.
+    pub fn is_in(&self, family: Family) -> bool {
+        (self.since..=self.until).contains(&family)
+    }
+}
+
 /// Why a parameter of a group is refused, in ElastiCache's words where they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParameterProblem {
@@ -220,168 +239,6 @@ impl Allowed {
     }
 }
 
-const MAX: i64 = i64::MAX;
-/// Where ElastiCache names no upper bound and every engine has this one.
-const INT: i64 = i32::MAX as i64;
-const YES_NO: Allowed = Allowed::Words(&["yes", "no"]);
-const POLICIES: Allowed = Allowed::Words(&[
-    "volatile-lru",
-    "allkeys-lru",
-    "volatile-lfu",
-    "allkeys-lfu",
-    "volatile-random",
-    "allkeys-random",
-    "volatile-ttl",
-    "noeviction",
-]);
-
-const fn number(name: &'static str, default: &'static str, from: i64, to: i64) -> Parameter {
-    directive(name, default, Allowed::Range(from, to))
-}
-
-const fn switch(name: &'static str, default: &'static str) -> Parameter {
-    directive(name, default, YES_NO)
-}
-
-const fn directive(name: &'static str, default: &'static str, allowed: Allowed) -> Parameter {
-    Parameter {
-        name,
-        default,
-        allowed,
-        modifiable: true,
-        needs_restart: false,
-        effect: Effect::Directive,
-        since: Family::Redis6,
-        until: Family::Valkey9,
-    }
-}
-
-/// A parameter that ElastiCache shows and does not let anybody modify.
-const fn fixed(name: &'static str, default: &'static str) -> Parameter {
-    let mut parameter = directive(name, default, Allowed::Empty);
-    parameter.modifiable = false;
-    parameter.effect = Effect::Fixed;
-    parameter
-}
-
-impl Parameter {
-    const fn effect(mut self, effect: Effect) -> Self {
-        self.effect = effect;
-        self
-    }
-
-    const fn needs_restart(mut self) -> Self {
-        self.needs_restart = true;
-        self
-    }
-
-    const fn in_families(mut self, since: Family, until: Family) -> Self {
-        self.since = since;
-        self.until = until;
-        self
-    }
-
-    /// Whether the family has the parameter.
-    pub fn is_in(&self, family: Family) -> bool {
-        (self.since..=self.until).contains(&family)
-    }
-}
-
-use Family::{Redis6, Redis7, Valkey7, Valkey8, Valkey9};
-
-const CLOSE_ON_REPLICA_WRITE: &str = "only no is met here: an open engine answers a write to a replica with an error and keeps the connection. Set it to no or leave it out.";
-const RENAME_COMMANDS: &str = "only the empty value is met here: commands are not renamed. Leave it out.";
-
-/// All parameters. One that stands twice has different defaults in different families.
-const ALL: &[Parameter] = &[
-    number("acllog-max-len", "128", 1, 10_000),
-    switch("activedefrag", "no"),
-    number("active-defrag-cycle-max", "75", 1, 75),
-    number("active-defrag-cycle-min", "5", 1, 75),
-    number("active-defrag-ignore-bytes", "104857600", 1_048_576, MAX),
-    number("active-defrag-max-scan-fields", "1000", 1, 1_000_000),
-    number("active-defrag-threshold-lower", "10", 1, 100),
-    number("active-defrag-threshold-upper", "100", 1, 100),
-    number("active-expire-effort", "1", 1, 10),
-    switch("activerehashing", "yes").needs_restart(),
-    fixed("appendfsync", "everysec"),
-    fixed("appendonly", "no"),
-    number("client-output-buffer-limit-normal-hard-limit", "0", 0, MAX).effect(Effect::OutputBuffer),
-    number("client-output-buffer-limit-normal-soft-limit", "0", 0, MAX).effect(Effect::OutputBuffer),
-    number("client-output-buffer-limit-normal-soft-seconds", "0", 0, MAX).effect(Effect::OutputBuffer),
-    number("client-output-buffer-limit-pubsub-hard-limit", "33554432", 0, MAX).effect(Effect::OutputBuffer),
-    number("client-output-buffer-limit-pubsub-soft-limit", "8388608", 0, MAX).effect(Effect::OutputBuffer),
-    number("client-output-buffer-limit-pubsub-soft-seconds", "60", 0, MAX).effect(Effect::OutputBuffer),
-    fixed("client-output-buffer-limit-replica-hard-limit", ""),
-    fixed("client-output-buffer-limit-replica-soft-limit", ""),
-    fixed("client-output-buffer-limit-replica-soft-seconds", "60"),
-    number("client-query-buffer-limit", "1073741824", 1_048_576, 1_073_741_824),
-    switch("close-on-replica-write", "yes").effect(Effect::Only("no", CLOSE_ON_REPLICA_WRITE)),
-    switch("cluster-allow-pubsubshard-when-down", "yes").in_families(Redis7, Valkey9),
-    switch("cluster-allow-reads-when-down", "no"),
-    number("cluster-databases", "1", 1, 10_000)
-        .in_families(Valkey9, Valkey9)
-        .effect(Effect::DirectiveIfGiven)
-        .needs_restart(),
-    switch("cluster-enabled", "no").effect(Effect::ClusterMode).needs_restart(),
-    directive("cluster-preferred-endpoint-type", "tls-dynamic", Allowed::Words(&["ip", "tls-dynamic"]))
-        .in_families(Redis7, Valkey9)
-        .effect(Effect::MetByItself),
-    switch("cluster-require-full-coverage", "no"),
-    number("databases", "16", 1, 10_000).effect(Effect::DirectiveUnclustered).needs_restart(),
-    number("hash-max-listpack-entries", "512", 0, MAX).in_families(Redis7, Valkey9),
-    number("hash-max-listpack-value", "64", 0, MAX).in_families(Redis7, Valkey9),
-    number("hash-max-ziplist-entries", "512", 0, MAX).in_families(Redis6, Redis6),
-    number("hash-max-ziplist-value", "64", 0, MAX).in_families(Redis6, Redis6),
-    number("hll-sparse-max-bytes", "3000", 1, 16_000),
-    switch("latency-tracking", "no").in_families(Redis7, Valkey9),
-    switch("lazyfree-lazy-eviction", "no").in_families(Redis6, Valkey7),
-    switch("lazyfree-lazy-expire", "no").in_families(Redis6, Valkey7),
-    switch("lazyfree-lazy-server-del", "no").in_families(Redis6, Valkey7),
-    switch("lazyfree-lazy-user-del", "no").in_families(Redis6, Valkey7),
-    number("lfu-decay-time", "1", 0, INT),
-    number("lfu-log-factor", "10", 1, INT),
-    number("list-compress-depth", "0", 0, INT),
-    fixed("list-max-listpack-size", "-2").in_families(Redis7, Valkey9),
-    fixed("list-max-ziplist-size", "-2").in_families(Redis6, Redis6),
-    fixed("lua-time-limit", "5000"),
-    fixed("maxclients", ""),
-    fixed("maxmemory", ""),
-    directive("maxmemory-policy", "volatile-lru", POLICIES),
-    number("maxmemory-samples", "3", 1, INT).in_families(Redis6, Redis6),
-    // ElastiCache names no upper bound; engines refuse more than 64 from Redis 7.4 on.
-    number("maxmemory-samples", "3", 1, 64).in_families(Redis7, Valkey9),
-    number("min-replicas-max-lag", "10", 0, INT),
-    number("min-replicas-to-write", "0", 0, INT),
-    directive("notify-keyspace-events", "", Allowed::Letters("KEg$lshzxeAtdmn")),
-    number("proto-max-bulk-len", "536870912", 1_048_576, 536_870_912),
-    directive("rename-commands", "", Allowed::Empty).effect(Effect::Only("", RENAME_COMMANDS)),
-    number("repl-backlog-size", "1048576", 16_384, MAX)
-        .in_families(Redis6, Valkey7)
-        .effect(Effect::DirectiveIfGiven),
-    number("repl-backlog-size", "10485760", 16_384, MAX)
-        .in_families(Valkey8, Valkey9)
-        .effect(Effect::DirectiveIfGiven),
-    number("repl-backlog-ttl", "3600", 0, MAX),
-    fixed("repl-timeout", "60"),
-    fixed("replica-allow-chaining", "no"),
-    fixed("replica-ignore-maxmemory", "yes"),
-    fixed("replica-lazy-flush", "no").in_families(Redis6, Valkey7),
-    number("reserved-memory-percent", "25", 0, 100).effect(Effect::ReservedMemory),
-    number("set-max-intset-entries", "512", 0, MAX),
-    number("slowlog-log-slower-than", "10000", -1, MAX),
-    number("slowlog-max-len", "128", 0, MAX),
-    number("stream-node-max-bytes", "4096", 0, MAX),
-    number("stream-node-max-entries", "100", 0, MAX),
-    number("tcp-keepalive", "300", 0, INT),
-    directive("timeout", "0", Allowed::ZeroOrRange(20, INT)),
-    number("tracking-table-max-keys", "1000000", 1, 100_000_000),
-    number("zset-max-listpack-entries", "128", 0, MAX).in_families(Redis7, Valkey9),
-    number("zset-max-listpack-value", "64", 0, MAX).in_families(Redis7, Valkey9),
-    number("zset-max-ziplist-entries", "128", 0, MAX).in_families(Redis6, Redis6),
-    number("zset-max-ziplist-value", "64", 0, MAX).in_families(Redis6, Redis6),
-];
-
 /// The parameters of a family, in the order of their names (nearly: as ElastiCache lists them).
 pub fn of(family: Family) -> impl Iterator<Item = &'static Parameter> {
     ALL.iter().filter(move |parameter| parameter.is_in(family))
@@ -422,6 +279,32 @@ pub fn effective<'a>(family: Family, given: &'a BTreeMap<String, String>, name: 
         Some(value) => value,
         None => find(family, name).map_or("", |parameter| parameter.default),
     }
+}
+
+/// The backlog of a group that gives none, in bytes: with ElastiCache's a replica that was away for moments copies everything.
+pub const REPL_BACKLOG_BYTES: i64 = 64 << 20;
+
+/// The values that the engines of a group run with: what is given where it is right, else the default; and what is met here where
+/// that differs. Those that depend on more than the parameter group (the node type, a volume) are left out.
+pub fn effective_values(family: Family, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    let clustered = given.get("cluster-enabled").is_some_and(|value| value == "yes");
+    for parameter in of(family).filter(|parameter| !parameter.depends_on_the_group()) {
+        let right =
+            given.get(parameter.name).filter(|value| check_one(family, parameter.name, value).is_ok());
+        let value = match (parameter.effect, right) {
+            (Effect::Only(met, _), _) => met.to_owned(),
+            // A cluster of these versions has one database.
+            (Effect::DirectiveUnclustered, _) if clustered => "1".to_owned(),
+            (_, Some(value)) => value.clone(),
+            (Effect::DirectiveIfGiven, None) if parameter.name == "repl-backlog-size" => {
+                REPL_BACKLOG_BYTES.to_string()
+            }
+            (_, None) => parameter.default.to_owned(),
+        };
+        values.insert(parameter.name.to_owned(), value);
+    }
+    values
 }
 
 /// The engine's directives of a parameter group, ready for a configuration file: what is given, and the family's defaults.
@@ -465,6 +348,7 @@ pub fn directives(
 
 #[cfg(test)]
 mod tests {
+    use super::Family::{Redis6, Redis7, Valkey8, Valkey9};
     use super::*;
 
     fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -576,6 +460,54 @@ mod tests {
             "close-on-replica-write",
         ] {
             assert_eq!(get(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_effective_values_are_what_the_engines_run_with() {
+        let odd = given(&[
+            ("timeout", "60"),
+            ("maxmemory-policy", "never"),
+            ("cluster-enabled", "yes"),
+            ("nonsense", "1"),
+        ]);
+        let values = effective_values(Redis7, &odd);
+        let get = |name: &str| values.get(name).map(String::as_str);
+        assert_eq!(get("timeout"), Some("60"));
+        assert_eq!(get("maxmemory-policy"), Some("volatile-lru"), "what is not allowed has no effect");
+        assert_eq!(get("databases"), Some("1"));
+        assert_eq!(get("close-on-replica-write"), Some("no"));
+        assert_eq!(get("repl-backlog-size"), Some("67108864"));
+        assert_eq!(get("notify-keyspace-events"), Some(""));
+        for name in [
+            "nonsense",
+            "maxmemory",
+            "maxclients",
+            "appendonly",
+            "client-output-buffer-limit-replica-hard-limit",
+        ] {
+            assert_eq!(get(name), None, "{name}");
+        }
+        assert_eq!(effective_values(Redis7, &given(&[]))["databases"], "16");
+        assert_eq!(
+            effective_values(Redis7, &given(&[("repl-backlog-size", "16384")]))["repl-backlog-size"],
+            "16384"
+        );
+    }
+
+    /// What the directives say, the values say too.
+    #[test]
+    fn no_directive_contradicts_the_effective_values() {
+        for family in Family::ALL {
+            let given = given(&[("timeout", "60"), ("databases", "4"), ("repl-backlog-size", "16384")]);
+            let values = effective_values(*family, &given);
+            for (name, value) in directives(*family, &given, false, 1 << 30) {
+                if let Some(shown) = values.get(&name) {
+                    assert_eq!(*shown, value.trim_matches('"'), "{family} {name}");
+                } else {
+                    assert!(name.starts_with("client-output-buffer-limit "), "{family} {name}");
+                }
+            }
         }
     }
 
