@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use kagami_api::names;
 use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::desired::References;
-use kagami_core::observed::{Kind, Machine, ObjectKey, Observed, ObservedNode, PodView};
+use kagami_core::observed::{
+    COPY_ANNOTATION, CopyChoice, Kind, Machine, ObjectKey, Observed, ObservedNode, PodView,
+};
 use kagami_cycle::{Shown, Written, snapshot};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
@@ -175,6 +177,10 @@ pub(crate) fn pod(pod: &Pod) -> PodView {
         terminated: engine
             .and_then(|container| container.state.as_ref())
             .is_some_and(|state| state.terminated.is_some()),
+        ended_ms: engine
+            .and_then(|container| container.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref())
+            .map(|time| time.0.as_millisecond()),
+        copy: pod.annotations().get(COPY_ANNOTATION).and_then(|word| CopyChoice::parse(word)),
         ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
         role_label: pod.labels().get(names::LABEL_ROLE).cloned(),
         restarts: engine.map_or(0, |container| container.restart_count),

@@ -15,7 +15,7 @@ use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use tracing::warn;
@@ -43,7 +43,7 @@ pub(crate) struct Stores {
     pub(crate) leases: Store<Lease>,
     pub(crate) machines: Store<Node>,
     /// UIDs of pods that the kubelet said are over.
-    pub(crate) over: Arc<Mutex<VecDeque<String>>>,
+    pub(crate) over: Arc<Mutex<VecDeque<(String, i64)>>>,
 }
 
 /// Where the watches look.
@@ -167,20 +167,26 @@ impl Stores {
         );
     }
 
-    /// UIDs of pods that are over.
-    pub(crate) fn over(&self) -> BTreeSet<String> {
+    /// UIDs of pods that are over, and since when.
+    pub(crate) fn over(&self) -> BTreeMap<String, i64> {
         self.over.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
 /// The kubelet's last word on a pod that is going away: its container has ended, and this pod starts no other.
-fn note_over(pod: &Pod, over: &Mutex<VecDeque<String>>) {
+fn note_over(pod: &Pod, over: &Mutex<VecDeque<(String, i64)>>) {
     let Some(uid) = pod.metadata.uid.clone() else { return };
     let view = crate::observe::pod(pod);
-    if view.deleting && view.terminated {
+    // Seen again, its end may be a later one: the report before was of an earlier container.
+    if view.deleting
+        && view.terminated
+        && let Some(ended_ms) = view.ended_ms
+    {
         let mut over = over.lock().unwrap_or_else(PoisonError::into_inner);
-        if !over.contains(&uid) {
-            over.push_back(uid);
+        if let Some((_, known)) = over.iter_mut().find(|(known, _)| *known == uid) {
+            *known = ended_ms;
+        } else {
+            over.push_back((uid, ended_ms));
             if over.len() > OVER_MAX {
                 over.pop_front();
             }

@@ -74,9 +74,11 @@ pub(crate) fn wall_ms() -> i64 {
 
 impl Node {
     pub(crate) fn new(settings: Settings, note: Option<Record>, has_data: bool, trouble: String) -> Self {
+        // Later than every life before it in this pod, also where the clock was set back.
+        let began_ms = note.as_ref().map_or(0, |note| note.at_ms + 1).max(wall_ms());
         let boot = Boot {
             pod_uid: settings.pod_uid.clone(),
-            agent: Boot::agent_name(wall_ms(), rand::random()),
+            agent: Boot::agent_name(began_ms, rand::random()),
             run: 1,
         };
         let state = State::new(boot, note, has_data, crate::volume::kept(&settings.data_dir), trouble);

@@ -68,6 +68,8 @@ reasons! {
     CacheNodesRebooted: "The engine of a node was started again. Nothing to do unless it repeats.",
     CrashLooping: "The engine of a node ends again and again. The message has its exit and its last words; see the log of the pod.",
     NoLiveCopy: "No node that can be reached holds a copy of a shard, and another copy may still come back, so the shard is not started empty. Bring the machines that the message names back, or delete their pods and volumes to give the copy up.",
+    CopyHeld: "A node came back with a copy that is ahead of what its shard was started again from, and clients have written since. The copy is held as it is; the message says what each holds. Decide with the annotation elasticache.kagami.dev/copy of its pod: use goes on from it, put-aside keeps what serves now and the copy beside it.",
+    DataCannotBeLoaded: "An engine ended as it loaded the data of its volume; the message has its last words. The next best volume of the shard is used, and this one is never deleted: it stays, put aside under .kagami/previous once the node has joined again, for repair by hand.",
     DataLost: "No copy of a shard was left and it was started empty, as ElastiCache does. What it held is gone; the message says which slots.",
     RestoredFromVolume: "After every node of a shard had stopped, the best volume was chosen by the agents' records and its data serves again. Nothing to do.",
     InvalidParameterValue: "A value is not allowed. Nothing was changed; correct the property that the message names.",

@@ -3,8 +3,8 @@
 //! It stands between plan and act in production too. A note is a bug of Kagami; the plan is then not carried out.
 
 use crate::desired::{ClusterMode, Desired};
-use crate::observed::{Life, Observed};
-use crate::plan::{Act, Plan};
+use crate::observed::{CopyChoice, Life, Observed, Rebirth};
+use crate::plan::{Act, Plan, RaiseTerm};
 use kagami_protocol::{Command, EngineState, Role, StartData, StartRole};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                         raise.holder
                     ));
                 }
-                passes_over(group, observed, &raise.shard, &raise.holder, &mut notes);
+                passes_over(group, observed, raise, &mut notes);
             }
             Act::Order { node, boot, command, .. } => {
                 let Some(report) = observed.report(node) else {
@@ -57,13 +57,21 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                         if report.state != EngineState::Parked {
                             notes.push(format!("P1: {node} is to be started and is not parked"));
                         }
-                        starts(group, observed, shard, node, start, &mut notes);
+                        starts(group, observed, plan, shard, node, start, &mut notes);
                     }
                     Command::Promote { .. } => {
                         if !disturbed.insert(shard) {
                             notes.push(format!("P2: two promotions in node group {shard} in one plan"));
                         }
                         promotes(observed, plan, shard, node, &mut notes);
+                    }
+                    Command::Park { unwritten } => parks(observed, plan, shard, node, *unwritten, &mut notes),
+                    Command::Replicate { .. } => {
+                        if let Some(why) = left_behind(observed, plan, shard, node)
+                            && choice(observed, node).is_none()
+                        {
+                            notes.push(format!("P1: {node} would copy a lesser one over its own, {why}"));
+                        }
                     }
                     Command::Forget { ids } => forgets(group, observed, ids, &mut notes),
                     _ => {}
@@ -90,21 +98,107 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
 }
 
 /// P1: a holder without a copy while somebody holds one.
-fn passes_over(group: &Desired, observed: &Observed, shard: &str, holder: &str, notes: &mut Vec<String>) {
+fn passes_over(group: &Desired, observed: &Observed, raise: &RaiseTerm, notes: &mut Vec<String>) {
     let holds = |node: &str| observed.engine(node).is_some_and(|engine| engine.complete && !engine.loading);
-    let nodes = group.shards.iter().filter(|each| each.id == shard).flat_map(|each| &each.nodes);
-    if !holds(holder)
-        && let Some(better) = nodes.map(|node| &node.name).find(|node| *node != holder && holds(node))
-    {
-        notes.push(format!(
-            "P1: {holder} is made the holder of node group {shard} while {better} holds a live copy"
-        ));
+    if holds(&raise.holder) {
+        return;
+    }
+    let nodes = group.shards.iter().filter(|each| each.id == raise.shard).flat_map(|each| &each.nodes);
+    for live in nodes.map(|node| &node.name).filter(|node| **node != raise.holder && holds(node)) {
+        let returns = raise.rebirths.iter().any(|rebirth| {
+            rebirth.returned.is_some_and(|(term, _)| term == raise.term)
+                && of_term(observed, &raise.holder) < rebirth.term
+                && of_term(observed, live) >= rebirth.term
+        });
+        if !returns && !beyond(observed, &raise.holder, live) {
+            notes.push(format!(
+                "P1: {} is made the holder of node group {} while {live} holds a live copy",
+                raise.holder, raise.shard
+            ));
+        }
+    }
+}
+
+/// The term of a node's data, by what its agent wrote down.
+fn of_term(observed: &Observed, node: &str) -> u64 {
+    let record = observed.report(node).and_then(|report| report.record.as_ref());
+    record.map_or(0, |record| record.data_term)
+}
+
+/// Whether a whole volume that can be loaded is of a later term than a live replica's copy, or further in the same one.
+fn beyond(observed: &Observed, volume: &str, live: &str) -> bool {
+    let Some(record) = observed.parked(volume).and_then(|report| report.record.as_ref()) else {
+        return false;
+    };
+    let Some(engine) = observed.engine(live) else { return false };
+    let later = record.data_term > of_term(observed, live);
+    let further = record.data_term == of_term(observed, live) && record.offset > engine.offset;
+    record.complete && record.failed_loads == 0 && engine.role == Some(Role::Replica) && (later || further)
+}
+
+fn choice(observed: &Observed, node: &str) -> Option<CopyChoice> {
+    observed.nodes.get(node)?.pod.as_ref()?.copy
+}
+
+/// What a plan leaves of a shard's new beginnings: what it raises, or what is there.
+fn rebirths<'a>(observed: &'a Observed, plan: &'a Plan, shard: &str) -> (u64, &'a [Rebirth]) {
+    let raised = plan.steps.iter().find_map(|step| match &step.act {
+        Act::RaiseTerm(raise) if raise.shard == shard => Some((raise.term, raise.rebirths.as_slice())),
+        _ => None,
+    });
+    let leased = || observed.leases.get(shard).map(|lease| (lease.term, lease.rebirths.as_slice()));
+    raised.or_else(leased).unwrap_or_default()
+}
+
+/// Whether a node holds what its shard went on without, in words.
+fn left_behind(observed: &Observed, plan: &Plan, shard: &str, node: &str) -> Option<String> {
+    let report = observed.report(node)?;
+    let record = report.record.as_ref()?;
+    let (whole, offset) = match &report.engine {
+        Some(engine) => (engine.complete && !engine.loading, engine.offset),
+        None => (record.complete && report.persistent && report.has_data, record.offset),
+    };
+    let empty = report.engine.as_ref().is_some_and(|engine| engine.keys == 0 && engine.offset == 0);
+    let primary = report.engine.as_ref().map_or(record.role, |engine| engine.role) == Some(Role::Primary);
+    let own = (record.data_term, primary, offset);
+    let rebirth = rebirths(observed, plan, shard).1.iter().find(|rebirth| {
+        let from = rebirth.returned.map(|(_, reach)| reach).or(rebirth.base);
+        let from = from.map(|reach| (reach.data_term, reach.primary, reach.offset));
+        record.data_term < rebirth.term && from.is_none_or(|from| own > from)
+    })?;
+    (whole && !empty).then(|| {
+        format!("which is of term {} while the shard began anew in term {}", record.data_term, rebirth.term)
+    })
+}
+
+/// P1: a whole copy leaves memory only for a better one that came back, or because a person said so.
+fn parks(
+    observed: &Observed,
+    plan: &Plan,
+    shard: &str,
+    node: &str,
+    unwritten: bool,
+    notes: &mut Vec<String>,
+) {
+    let Some(engine) = observed.engine(node).filter(|engine| engine.complete && !engine.loading) else {
+        return;
+    };
+    let (term, rebirths) = rebirths(observed, plan, shard);
+    let makes_way = rebirths.iter().any(|rebirth| {
+        rebirth.returned.is_some_and(|(returned, _)| returned == term)
+            && of_term(observed, node) >= rebirth.term
+    });
+    let chosen = observed.nodes.keys().any(|each| choice(observed, each) == Some(CopyChoice::Use));
+    let spared = unwritten || chosen || engine.role == Some(Role::Replica);
+    if !(makes_way && spared || choice(observed, node) == Some(CopyChoice::PutAside)) {
+        notes.push(format!("P1: {node} holds a whole copy and would be parked"));
     }
 }
 
 fn starts(
     group: &Desired,
     observed: &Observed,
+    plan: &Plan,
     shard: &str,
     node: &str,
     start: &kagami_protocol::Start,
@@ -119,7 +213,11 @@ fn starts(
     let holds = |node: &str| observed.engine(node).is_some_and(|engine| engine.complete && !engine.loading);
     match &start.role {
         StartRole::Primary { slots, .. } => {
-            if let Some(better) = nodes.iter().find(|each| ***each != *node && holds(each)) {
+            if let Some(better) = nodes.iter().find(|each| {
+                ***each != *node
+                    && holds(each)
+                    && !(start.data == StartData::Keep && beyond(observed, node, each))
+            }) {
                 notes.push(format!("P1: {node} would serve while {better} holds a live copy"));
             }
             if (group.cluster_mode == ClusterMode::Enabled) == slots.is_empty() {
@@ -129,6 +227,11 @@ fn starts(
         StartRole::Replica { .. } => {
             if start.data != StartData::PutAside {
                 notes.push(format!("P1: {node} would keep data of its own as a replica"));
+            }
+            if let Some(why) = left_behind(observed, plan, shard, node)
+                && !start.keep_previous
+            {
+                notes.push(format!("P1: {node} would lose its copy, {why}"));
             }
             let follower = group.shards.iter().flat_map(|shard| &shard.nodes).find(|each| {
                 observed

@@ -1,6 +1,7 @@
 //! One snapshot of everything that was seen: Kubernetes objects, agents, and what each of them knows.
 
 use kagami_protocol::{Address, Boot, EngineState, EngineView, FENCE_BOUND_MS, Report, Role};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -19,8 +20,9 @@ pub struct Observed {
     pub leases: BTreeMap<String, ShardLease>,
     /// The machines (Kubernetes nodes), by name.
     pub machines: BTreeMap<String, Machine>,
-    /// UIDs of Pods all of whose lives are proven to be over, as this operator process saw them end.
-    pub over: std::collections::BTreeSet<String>,
+    /// UIDs of Pods that were going away when the kubelet reported the end of their container, as this operator process saw
+    /// it, and when that was (the machine's clock, in milliseconds since the Unix epoch): no life begins there after it.
+    pub over: BTreeMap<String, i64>,
     /// Whether the group has once been `available` (from its status): then no new shard is born beside it.
     pub formed: bool,
     /// For how long this operator process has been watching the group, in milliseconds.
@@ -143,6 +145,11 @@ pub struct PodView {
     pub deleting: bool,
     /// The kubelet reported that the engine's container has ended and does not run now.
     pub terminated: bool,
+    /// When that container ended, by the machine's clock in milliseconds since the Unix epoch (whole seconds): the report may
+    /// be of an earlier container than the one that an agent spoke from since.
+    pub ended_ms: Option<i64>,
+    /// What a person has decided about the copy that this node holds ([`CopyChoice`]).
+    pub copy: Option<CopyChoice>,
     /// `Ready`.
     pub ready: bool,
     /// The role label it bears.
@@ -157,6 +164,30 @@ pub struct PodView {
     pub start_trouble: Option<String>,
     /// When it was created, in milliseconds since the Unix epoch.
     pub created_ms: i64,
+}
+
+/// What becomes of a copy that is ahead of what its shard was started again from: the value of a pod's annotation
+/// [`COPY_ANNOTATION`], which a person writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyChoice {
+    /// `use`: the shard goes on from this copy.
+    Use,
+    /// `put-aside`: the node joins as a replica; this copy is kept beside its data.
+    PutAside,
+}
+
+/// The annotation of a pod that says what becomes of its copy.
+pub const COPY_ANNOTATION: &str = "elasticache.kagami.dev/copy";
+
+impl CopyChoice {
+    /// Reads the annotation; another word decides nothing.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "use" => Some(Self::Use),
+            "put-aside" => Some(Self::PutAside),
+            _ => None,
+        }
+    }
 }
 
 /// A Kubernetes node.
@@ -193,6 +224,57 @@ pub struct ShardLease {
     pub slots: crate::slots::SlotSet,
     /// The shard has served: from then on an empty start is a loss.
     pub served: bool,
+    /// The terms in which the shard's data began anew, oldest first; kept for as long as a copy from before may come back.
+    pub rebirths: Vec<Rebirth>,
+}
+
+/// How far a copy is: terms first; within a term no replica is ahead of its primary, whose note may lag behind its data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// The term in which it was last written or in sync.
+    pub data_term: u64,
+    /// Written by that term's primary.
+    pub primary: bool,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// A shard's data began anew, from an older copy or from nothing, because no better one could be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebirth {
+    /// The term that began with it.
+    pub term: u64,
+    /// What it began from; `None` is nothing.
+    pub base: Option<Reach>,
+    /// A better copy came back and was given the shard: in which term, and how far it was.
+    pub returned: Option<(u64, Reach)>,
+}
+
+impl Rebirth {
+    /// Whether a copy from before is ahead of what the shard goes on from.
+    pub fn left_behind(&self, copy: Reach) -> bool {
+        copy.data_term < self.term
+            && self.returned.map(|(_, reach)| reach).or(self.base).is_none_or(|base| copy > base)
+    }
+
+    /// Whether a copy was written between the rebirth and the return of the better one.
+    pub fn voided(&self, copy: Reach) -> bool {
+        self.returned.is_some_and(|(term, _)| (self.term..term).contains(&copy.data_term))
+    }
+}
+
+impl ShardLease {
+    /// Whether a copy is ahead of what the shard goes on from.
+    pub fn left_behind(&self, copy: Reach) -> bool {
+        self.rebirths.iter().any(|rebirth| rebirth.left_behind(copy))
+    }
+
+    /// The rebirth that is being undone: this term was given to the better copy that came back.
+    pub fn undoing(&self) -> Option<&Rebirth> {
+        self.rebirths.iter().rev().find(|rebirth| rebirth.returned.is_some_and(|(term, _)| term == self.term))
+    }
 }
 
 /// Why a term began.
@@ -278,6 +360,27 @@ impl Observed {
         self.report(node).filter(|report| report.state == EngineState::Parked)
     }
 
+    /// How far the copy of a node is that is heard now: in its live engine, or parked on its volume.
+    pub fn reach(&self, node: &str) -> Option<Reach> {
+        let report = self.report(node)?;
+        let record = report.record.as_ref();
+        if let Some(engine) = self.engine(node) {
+            let whole = engine.complete && !engine.loading;
+            return whole.then(|| Reach {
+                data_term: record.map_or(0, |record| record.data_term),
+                primary: engine.role == Some(Role::Primary),
+                offset: engine.offset,
+            });
+        }
+        let record = record.filter(|record| record.complete && report.persistent && report.has_data)?;
+        self.parked(node)?;
+        Some(Reach {
+            data_term: record.data_term,
+            primary: record.role == Some(Role::Primary),
+            offset: record.offset,
+        })
+    }
+
     /// Where a node's engine listens.
     pub fn address(&self, node: &str, port: u16, bus_port: u16) -> Option<Address> {
         let host = self.nodes.get(node)?.pod.as_ref()?.ip.clone()?;
@@ -286,7 +389,10 @@ impl Observed {
 
     /// Whether one life of a node's engine is over (P3: unknown is not down).
     pub fn life(&self, node: &str, boot: &Boot) -> Life {
-        let over = self.over.contains(&boot.pod_uid);
+        // A container's end proves the end of the lives that began before it, and of no later one.
+        let ended_by =
+            |ended_ms: Option<i64>| ended_ms.zip(boot.began_ms()).is_some_and(|(end, began)| end >= began);
+        let over = ended_by(self.over.get(&boot.pod_uid).copied());
         let Some(seen) = self.nodes.get(node) else {
             return if over { Life::Ended(Proof::Kubelet) } else { Life::Unknown };
         };
@@ -303,9 +409,7 @@ impl Observed {
                 if report.state == EngineState::Parked && up {
                     return Life::Ended(Proof::Agent);
                 }
-            } else if report.boot.pod_uid == boot.pod_uid
-                && (report.boot.agent != boot.agent || report.boot.run > boot.run)
-            {
+            } else if report.boot.after(boot) == Some(true) {
                 // Lives of one Pod follow each other: the kubelet starts a container again only after the last has ended. An
                 // older report than the boot is of before it (another process raised the term), and proves nothing.
                 return Life::Ended(Proof::Agent);
@@ -317,7 +421,7 @@ impl Observed {
         if let Some(pod) = &seen.pod
             && pod.uid == boot.pod_uid
         {
-            if pod.terminated {
+            if pod.terminated && ended_by(pod.ended_ms) {
                 return Life::Ended(Proof::Kubelet);
             }
             if pod.machine.as_ref().and_then(|name| self.machines.get(name)).is_some_and(|m| m.out_of_service)

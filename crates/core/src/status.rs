@@ -143,9 +143,11 @@ fn waits(seen: &Seen<'_>) -> Vec<Wait> {
 
 /// How much a reason matters to the person on call; lower is worse.
 fn severity(reason: Reason) -> usize {
-    const ORDER: [Reason; 28] = [
+    const ORDER: [Reason; 30] = [
         Reason::BugRefused,
         Reason::NoLiveCopy,
+        Reason::CopyHeld,
+        Reason::DataCannotBeLoaded,
         Reason::FencingPrimary,
         Reason::PrimaryDown,
         Reason::NameConflict,

@@ -7,7 +7,7 @@ mod support;
 use kagami_core::build;
 use kagami_core::desired::Desired;
 use kagami_core::drift::covers;
-use kagami_core::observed::{Cause, Kind};
+use kagami_core::observed::{Cause, Kind, Reach, Rebirth};
 use kagami_core::plan::{RaiseTerm, freeze};
 use kagami_protocol::Boot;
 use serde_json::{Value, json};
@@ -124,6 +124,11 @@ fn a_lease_says_what_was_raised_and_is_a_lease() {
             cause: Cause::Silence,
             slots: group.shards[0].slots.clone(),
             served: true,
+            rebirths: vec![Rebirth {
+                term: 5,
+                base: Some(Reach { data_term: 4, primary: true, offset: 90 }),
+                returned: Some((6, Reach { data_term: 4, primary: false, offset: 100 })),
+            }],
         };
         let object = build::lease(&group, &raise, "2026-01-01T00:00:00.000000Z");
         let read: k8s_openapi::api::coordination::v1::Lease = serde_json::from_value(object.clone()).unwrap();
@@ -137,6 +142,12 @@ fn a_lease_says_what_was_raised_and_is_a_lease() {
         );
         assert_eq!((lease.slots, lease.resource_version.as_str()), (raise.slots.clone(), "7"));
         assert_eq!(lease.since_ms, 1_767_225_600_000);
+        assert_eq!(lease.rebirths, raise.rebirths);
+        // What cannot be read may have said anything: every copy from before is held.
+        let mut garbled = again.clone();
+        garbled["metadata"]["annotations"]["elasticache.kagami.dev/rebirths"] = "[{".into();
+        let (_, lease) = build::read_lease(&garbled).unwrap();
+        assert!(lease.left_behind(Reach { data_term: 3, primary: false, offset: 1 }));
     }
 }
 

@@ -175,8 +175,23 @@ fn node_line(shard: usize, nodes: usize, cluster: bool) -> impl Strategy<Value =
         1 => Just(" fenced".to_owned()),
         1 => Just(" trouble words".to_owned()),
     ];
-    (engine, 1..3u32, 0..6u64, pod, agent)
-        .prop_map(|(engine, run, term, pod, agent)| format!("{engine} boot {run} term {term}{pod}{agent}"))
+    let data = prop_oneof![
+        3 => Just(String::new()),
+        2 => (1..6u64, 0..200i64).prop_map(|(term, offset)| format!(" data {term} {offset}")),
+        1 => (1..6u64, 0..200i64).prop_map(|(term, offset)| format!(" data {term} {offset} was-primary")),
+        1 => (1..6u64, 0..200i64).prop_map(|(term, offset)| format!(" data {term} {offset} unwritten")),
+        1 => (1..6u64, 0..200i64).prop_map(|(term, offset)| format!(" data {term} {offset} unloadable")),
+    ];
+    let word =
+        prop_oneof![6 => Just(""), 1 => Just(" use"), 1 => Just(" put-aside"), 1 => Just(" old-agent")];
+    (engine, 1..3u32, 0..6u64, pod, agent, data, word, prop::option::of(0..3u64)).prop_map(
+        |(engine, run, term, pod, agent, data, word, keys)| {
+            let keys = keys.filter(|_| engine.starts_with("primary") || engine.starts_with("replica"));
+            let keys = keys.map_or_else(String::new, |keys| format!(" keys {keys}"));
+            let data = if engine.contains("data") { "" } else { &data };
+            format!("{engine} boot {run} term {term}{keys}{data}{pod}{agent}{word}")
+        },
+    )
 }
 
 fn lease_line(shard: usize, nodes: usize) -> impl Strategy<Value = String> {
@@ -184,13 +199,20 @@ fn lease_line(shard: usize, nodes: usize) -> impl Strategy<Value = String> {
         prop::sample::select(vec!["birth", "death", "silence", "handover", "restore", "empty", "adopted"]);
     // What an agent reports is never older than what a lease was raised for.
     let previous = prop::option::of((1..=nodes, Just(1u32)));
-    (1..6u64, 1..=nodes, Just(1u32), previous, cause, 0..6_000i64, any::<bool>()).prop_map(
-        move |(term, holder, run, previous, cause, since, served)| {
+    let reborn = prop_oneof![
+        3 => Just(String::new()),
+        1 => (1..6u64).prop_map(|term| format!(" reborn {term}")),
+        1 => (1..6u64, 1..6u64, 0..200i64).prop_map(|(term, of, offset)| format!(" reborn {term} from {of} {offset}")),
+        1 => (1..6u64, 1..6u64, 1..6u64, 0..200i64)
+            .prop_map(|(term, to, of, offset)| format!(" reborn {term} returned {to} {of} {offset}")),
+    ];
+    (1..6u64, 1..=nodes, Just(1u32), previous, cause, 0..6_000i64, any::<bool>(), reborn).prop_map(
+        move |(term, holder, run, previous, cause, since, served, reborn)| {
             let previous = previous.filter(|(node, of)| (*node, *of) != (holder, run)).map_or_else(String::new, |(node, run)| {
                 format!(" previous {shard:04}-{node:03}/{run}")
             });
             let served = if served { " served" } else { "" };
-            format!("lease {shard:04} term {term} holder {shard:04}-{holder:03}/{run}{previous} cause {cause} since {since}{served}")
+            format!("lease {shard:04} term {term} holder {shard:04}-{holder:03}/{run}{previous} cause {cause} since {since}{served}{reborn}")
         },
     )
 }
@@ -231,6 +253,14 @@ fn drawing() -> impl Strategy<Value = String> {
 
 fn whole(engine: &EngineView) -> bool {
     engine.complete && !engine.loading
+}
+
+/// A whole copy on a volume, which may be the better one; the check says when.
+fn has_volume(observed: &Observed, node: &str) -> bool {
+    let report = observed.parked(node);
+    report.is_some_and(|report| {
+        report.record.as_ref().is_some_and(|record| record.complete && record.failed_loads == 0)
+    })
 }
 
 fn up(observed: &Observed, node: &str) -> bool {
@@ -276,7 +306,9 @@ fn assert_well_behaved(scene: &Scene) -> Result<(), TestCaseError> {
                 let others = frozen.desired.nodes().filter(|(shard, _)| shard.id == raise.shard);
                 let holds = |node: &str| scene.observed.engine(node).is_some_and(whole);
                 prop_assert!(
-                    holds(&raise.holder) || !others.into_iter().any(|(_, node)| holds(&node.name)),
+                    holds(&raise.holder)
+                        || has_volume(&scene.observed, &raise.holder)
+                        || !others.into_iter().any(|(_, node)| holds(&node.name)),
                     "P1: {} is made the holder and holds nothing:\n{plan}",
                     raise.holder
                 );

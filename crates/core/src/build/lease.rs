@@ -2,7 +2,7 @@
 
 use super::metadata;
 use crate::desired::Desired;
-use crate::observed::{Cause, ShardLease};
+use crate::observed::{Cause, Rebirth, ShardLease};
 use crate::plan::RaiseTerm;
 use crate::slots::SlotSet;
 use kagami_api::names;
@@ -14,6 +14,7 @@ const PREVIOUS: &str = "elasticache.kagami.dev/previous-holder";
 const PREVIOUS_BOOT: &str = "elasticache.kagami.dev/previous-boot";
 const CAUSE: &str = "elasticache.kagami.dev/cause";
 const SLOTS: &str = "elasticache.kagami.dev/slots";
+const REBIRTHS: &str = "elasticache.kagami.dev/rebirths";
 /// Set once the shard has served; from then on an empty start is a loss.
 pub const SERVED: &str = "elasticache.kagami.dev/served";
 
@@ -31,6 +32,9 @@ pub fn lease(desired: &Desired, raise: &RaiseTerm, now: &str) -> Value {
     if let Some((node, boot)) = &raise.previous {
         annotations[PREVIOUS] = json!(node);
         annotations[PREVIOUS_BOOT] = json!(boot.to_string());
+    }
+    if !raise.rebirths.is_empty() {
+        annotations[REBIRTHS] = json!(serde_json::to_string(&raise.rebirths).unwrap_or_default());
     }
     metadata["annotations"] = annotations;
     if let Some(version) = &raise.resource_version {
@@ -64,6 +68,12 @@ pub fn read_lease(object: &Value) -> Option<(String, ShardLease)> {
                 .and_then(|text| text.parse::<SlotSet>().ok())
                 .unwrap_or_else(SlotSet::empty),
             served: annotation(SERVED) == Some("true"),
+            rebirths: annotation(REBIRTHS).map_or_else(Vec::new, |text| {
+                // What cannot be read (any more) may have said anything: every older copy is held.
+                let term = spec.get("leaseTransitions").and_then(Value::as_u64).unwrap_or(u64::MAX);
+                serde_json::from_str(text)
+                    .unwrap_or_else(|_| vec![Rebirth { term, base: None, returned: None }])
+            }),
         },
     ))
 }

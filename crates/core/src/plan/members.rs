@@ -1,7 +1,8 @@
 //! Everybody but the primary: parked nodes are let in as replicas, and replicas follow the primary.
 
+use super::roles::{self, Standing};
 use super::step::Order;
-use super::{Plan, Primary, roles};
+use super::{Plan, Primary};
 use crate::desired::{ClusterMode, Desired, DesiredShard};
 use crate::observed::Observed;
 use kagami_api::reason::Reason;
@@ -21,7 +22,22 @@ pub(super) fn rule(
         if node.name == primary.node || report.terminating {
             continue;
         }
+        let standing = roles::standing(observed, &node.name, &primary.node, &primary.rebirths);
         match report.state {
+            // It holds more than the shard goes on from; that is told where the primary is kept.
+            _ if standing == Standing::Held => {}
+            EngineState::Running if standing == Standing::Parks => {
+                if primary.serving {
+                    plan.order(Order {
+                        node: &node.name,
+                        boot: &report.boot,
+                        term: primary.term,
+                        role: None,
+                        command: Command::Park { unwritten: false },
+                        reason: Reason::RecoveringNode,
+                    });
+                }
+            }
             EngineState::Parked => admit(group, shard, &node.name, report, primary, address, observed, plan),
             EngineState::Running => {
                 if let Some(engine) = &report.engine {
@@ -67,8 +83,19 @@ fn admit(
         return;
     }
     let role = StartRole::Replica { primary: address.clone(), primary_id: primary.id.clone() };
-    let command =
-        Command::Start(roles::start(group, shard, observed, node, announce, StartData::PutAside, role));
+    let mut start = roles::start(group, shard, observed, node, announce, StartData::PutAside, role);
+    start.keep_previous =
+        roles::standing(observed, node, &primary.node, &primary.rebirths) == Standing::Keeps;
+    if start.keep_previous && report.vocabulary < 1 {
+        plan.wait(
+            Reason::AgentTooOld,
+            node,
+            "its data is to be kept as it joins, and its agent would delete it; let its pod be replaced",
+        );
+        return;
+    }
+    let keeps = start.keep_previous;
+    let command = Command::Start(start);
     let recovering = report.exits > 0 || !primary.birth;
     plan.order(Order {
         node,
@@ -78,7 +105,17 @@ fn admit(
         command,
         reason: Reason::RecoveringNode,
     });
-    if recovering {
+    if keeps {
+        let record = report.record.as_ref();
+        let (term, offset) = record.map_or((0, 0), |record| (record.data_term, record.offset));
+        plan.tell(
+            true,
+            format!(
+                "Recovering cache nodes {node}. Its data (term {term}, offset {offset}) is no part of what serves now; it is kept on \
+                 its volume under .kagami/previous, the furthest such copy only, until somebody deletes it."
+            ),
+        );
+    } else if recovering {
         plan.tell(false, format!("Recovering cache nodes {node}"));
     }
 }

@@ -17,7 +17,7 @@ pub use shape::{Frozen, Pending, freeze};
 pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Wait, key};
 
 use crate::desired::Desired;
-use crate::observed::Observed;
+use crate::observed::{Observed, Rebirth};
 use kagami_protocol::Address;
 
 /// What the operator itself brings into a plan.
@@ -41,6 +41,8 @@ pub(crate) struct Primary {
     serving: bool,
     /// The shard is being born: the others may start beside it, because nobody holds anything yet.
     birth: bool,
+    /// The terms in which the shard's data began anew.
+    rebirths: Vec<Rebirth>,
 }
 
 /// The plan for one group.

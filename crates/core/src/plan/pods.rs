@@ -3,6 +3,7 @@
 use super::{Frozen, Plan};
 use crate::observed::{Agent, Observed, ObservedNode, PodView, is_primary};
 use kagami_api::reason::Reason;
+use kagami_protocol::EngineState;
 
 /// A node whose engine ended this often within [`CRASH_WINDOW_MS`] is said to loop.
 const CRASHES: u32 = 3;
@@ -36,6 +37,20 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
                         ),
                     );
                     plan.again(60_000);
+                }
+                if let Some(record) = &report.record
+                    && record.failed_loads > 0
+                    && report.state == EngineState::Parked
+                {
+                    let words = report.last_exit.as_ref().map_or("", |exit| exit.last_words.as_str());
+                    plan.wait(
+                        Reason::DataCannotBeLoaded,
+                        &node.name,
+                        format!(
+                            "its data (term {}, offset {}) could not be loaded {} time(s) and is left as it is; last words: {words}",
+                            record.data_term, record.offset, record.failed_loads
+                        ),
+                    );
                 }
                 let serves = report.engine.as_ref().is_some_and(|engine| {
                     engine.complete

@@ -1,6 +1,6 @@
 //! The data of a plan: exact steps, and a report that says why nothing (more) is done.
 
-use crate::observed::{Cause, Kind, ObjectKey};
+use crate::observed::{Cause, Kind, ObjectKey, Rebirth};
 use crate::slots::SlotSet;
 use kagami_api::reason::Reason;
 use kagami_protocol::{Address, Boot, Command, Role};
@@ -141,6 +141,8 @@ pub struct RaiseTerm {
     pub slots: SlotSet,
     /// Whether the shard has served before.
     pub served: bool,
+    /// The terms in which its data began anew.
+    pub rebirths: Vec<Rebirth>,
 }
 
 /// Between two live nodes that both obey.

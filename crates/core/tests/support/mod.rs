@@ -25,7 +25,8 @@ use kagami_api::names;
 use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::desired::{ClusterMode, Desired, References, Tables, resolve};
 use kagami_core::observed::{
-    Agent, Cause, Kind, Machine, ObjectKey, Observed, ObservedNode, PodView, ShardLease,
+    Agent, Cause, CopyChoice, Kind, Machine, ObjectKey, Observed, ObservedNode, PodView, Reach, Rebirth,
+    ShardLease,
 };
 use kagami_core::plan::{Act, Frozen, Plan, Setting, plan};
 use kagami_core::slots::SlotSet;
@@ -96,7 +97,8 @@ pub(crate) fn ip(node: &str) -> String {
 }
 
 pub(crate) fn boot(node: &str, run: u32) -> Boot {
-    Boot { pod_uid: format!("pod-{}", node.trim_start_matches("g-")), agent: "a".into(), run }
+    let agent = Boot::agent_name(NOW_MS - 3_000_000, 10);
+    Boot { pod_uid: format!("pod-{}", node.trim_start_matches("g-")), agent, run }
 }
 
 pub(crate) fn engine_id(node: &str, run: u32) -> String {
@@ -211,7 +213,7 @@ pub(crate) fn scene_of<'a>(
             "machine" => read_machine(&mut observed, &mut words),
             "watching" => observed.watching_ms = words.number(),
             "over" => {
-                observed.over.insert(words.next().to_owned());
+                observed.over.insert(words.next().to_owned(), NOW_MS - 1_000);
             }
             node => {
                 let node = full_name(node);
@@ -248,10 +250,25 @@ fn read_lease(desired: &Desired, words: &mut Words<'_>) -> (String, ShardLease) 
             "cause" => lease.cause = Cause::parse(words.next()),
             "since" => lease.since_ms = NOW_MS - words.number::<i64>(),
             "served" => lease.served = true,
+            // `reborn 5`, `reborn 5 from 4 100`, `reborn 5 from 4 100 returned 6 4 200`
+            "reborn" => {
+                let term = words.number();
+                lease.rebirths.push(Rebirth { term, base: None, returned: None });
+            }
+            "from" => lease.rebirths.last_mut().unwrap().base = Some(reach(words)),
+            "returned" => {
+                let term = words.number();
+                lease.rebirths.last_mut().unwrap().returned = Some((term, reach(words)));
+            }
             word => panic!("{word} is nothing that a lease has"),
         }
     }
     (id, lease)
+}
+
+/// A primary's `TERM OFFSET`.
+fn reach(words: &mut Words<'_>) -> Reach {
+    Reach { data_term: words.number(), primary: true, offset: words.number() }
 }
 
 fn read_machine(observed: &mut Observed, words: &mut Words<'_>) {
@@ -347,6 +364,7 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                     data_term: term,
                     offset,
                     complete: true,
+                    at_ms: NOW_MS - 1_000,
                     ..Record::default()
                 });
             }
@@ -378,7 +396,24 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
             }
             "young" => of_pod(&mut pod, &|pod| pod.created_ms = NOW_MS - 1_000),
             "deleting" => of_pod(&mut pod, &|pod| pod.deleting = true),
-            "terminated" => of_pod(&mut pod, &|pod| (pod.terminated, pod.ready) = (true, false)),
+            "terminated" => of_pod(&mut pod, &|pod| {
+                (pod.terminated, pod.ready, pod.ended_ms) = (true, false, Some(NOW_MS - 1_000));
+            }),
+            // The container before the one that the agent speaks from.
+            "terminated-before" => of_pod(&mut pod, &|pod| {
+                (pod.terminated, pod.ready, pod.ended_ms) = (true, false, Some(NOW_MS - 3_001_000));
+            }),
+            "use" => of_pod(&mut pod, &|pod| pod.copy = Some(CopyChoice::Use)),
+            "put-aside" => of_pod(&mut pod, &|pod| pod.copy = Some(CopyChoice::PutAside)),
+            "unwritten" => match engine.as_mut() {
+                Some(engine) => engine.unwritten = true,
+                None => report.record.as_mut().unwrap().unwritten = true,
+            },
+            "unloadable" => report.record.as_mut().unwrap().failed_loads = 1,
+            "keys" => engine.as_mut().unwrap().keys = words.number(),
+            "old-agent" => report.vocabulary = 0,
+            "guarded" => report.guard = true,
+            "unguarded" => report.guard = false,
             "notready" => of_pod(&mut pod, &|pod| pod.ready = false),
             "uid" => {
                 let uid = words.next().to_owned();

@@ -16,7 +16,7 @@ use kagami_protocol::{
     StartData, StartRole,
 };
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 const TICK_MS: i64 = 100;
 
@@ -30,7 +30,7 @@ pub(crate) struct World {
     leases: BTreeMap<String, Value>,
     pub(crate) nodes: BTreeMap<String, Node>,
     disks: BTreeMap<String, Disk>,
-    over: BTreeSet<String>,
+    over: BTreeMap<String, i64>,
     pub(crate) status: ReplicationGroupStatus,
     /// Every write that was acknowledged, by shard.
     pub(crate) acknowledged: BTreeMap<String, Vec<u64>>,
@@ -85,7 +85,7 @@ impl World {
             leases: BTreeMap::new(),
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
-            over: BTreeSet::new(),
+            over: BTreeMap::new(),
             status: ReplicationGroupStatus::default(),
             acknowledged: BTreeMap::new(),
             events: Vec::new(),
@@ -302,7 +302,7 @@ impl World {
     pub(crate) fn kill_pod(&mut self, name: &str, seen: bool) {
         let node = self.nodes.remove(name).unwrap();
         if seen {
-            self.over.insert(node.uid);
+            self.over.insert(node.uid, self.now_ms);
         }
         self.place_pods();
     }
@@ -356,7 +356,7 @@ impl World {
     }
 
     fn boot(node: &Node) -> Boot {
-        Boot { pod_uid: node.uid.clone(), agent: "a".into(), run: node.run }
+        Boot { pod_uid: node.uid.clone(), agent: Boot::agent_name(node.created_ms, 10), run: node.run }
     }
 
     fn report(&self, name: &str, node: &Node) -> Report {

@@ -1,5 +1,6 @@
 //! Where a copy is or may be: in a live engine, on a volume, or behind a node that cannot be asked.
 
+use super::rebirth::reach_of;
 use super::{UNREACHABLE_COPY_WAIT_MS, View};
 use crate::observed::{Agent, Cause, ShardLease};
 use crate::plan::{Plan, Primary};
@@ -41,6 +42,9 @@ impl View<'_> {
             plan.again(100);
             return None;
         }
+        if self.park_half_copies(lease, plan) {
+            return None;
+        }
         for node in self.nodes() {
             if self.observed.parked(node).is_some()
                 || self.observed.engine(node).is_some()
@@ -58,7 +62,7 @@ impl View<'_> {
                 return None;
             }
         }
-        let best = self.best_volume();
+        let best = self.best_volume(Some(lease));
         let first = self.nodes().find(|node| self.observed.parked(node).is_some() && self.stays(node));
         let Some(node) = best.or(first) else {
             plan.wait(
@@ -68,12 +72,23 @@ impl View<'_> {
             );
             return None;
         };
-        let report = self.observed.parked(node)?;
         let cause = match (best, lease.served) {
             (Some(_), _) => Cause::Restore,
             (None, true) => Cause::Empty,
             (None, false) => Cause::Birth,
         };
+        self.start_again(lease, node, cause, plan)
+    }
+
+    /// Starts the shard from what a parked node has, or from nothing.
+    pub(super) fn start_again(
+        &self,
+        lease: &ShardLease,
+        node: &str,
+        cause: Cause,
+        plan: &mut Plan,
+    ) -> Option<Primary> {
+        let report = self.observed.parked(node)?;
         let raised = self.raise(Some(lease), node, report, cause, plan);
         match cause {
             Cause::Restore => plan.tell(true, self.restored(node)),
@@ -86,13 +101,50 @@ impl View<'_> {
         Some(self.primary(&raised, false))
     }
 
+    /// A replica whose primary went before it was in sync holds nothing whole, but what it had before is put aside beside it:
+    /// parked, it has that back, and is judged by it.
+    fn park_half_copies(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
+        let half: Vec<(&str, &Report)> = self
+            .nodes()
+            .filter_map(|node| {
+                let (report, engine) = (self.observed.report(node)?, self.observed.engine(node)?);
+                (report.persistent && !engine.complete && !report.terminating).then_some((node, report))
+            })
+            .collect();
+        for (node, report) in &half {
+            self.park(node, &report.boot, lease.term, false, plan);
+        }
+        if let Some((node, _)) = half.first() {
+            let words = format!(
+                "{node} was never in sync; it is parked, so that the data that it put aside comes back"
+            );
+            plan.wait(Reason::NoLiveCopy, &*self.shard.id, words);
+            plan.again(100);
+        }
+        !half.is_empty()
+    }
+
     pub(super) fn restored(&self, node: &str) -> String {
         let record = self.observed.parked(node).and_then(|report| report.record.as_ref());
         let (offset, term) = record.map_or((0, 0), |record| (record.offset, record.data_term));
+        let unloaded: Vec<String> = self
+            .nodes()
+            .filter(|each| *each != node)
+            .filter_map(|each| {
+                let report = self.observed.parked(each)?;
+                let record = report.record.as_ref().filter(|record| record.failed_loads > 0)?;
+                Some(format!(
+                    " The data of {each} (term {}, offset {}) could not be loaded and is kept as it is.",
+                    record.data_term, record.offset
+                ))
+            })
+            .collect();
+        let left = if self.live_copies().is_empty() { "No live copy" } else { "Only a stale live copy" };
         format!(
-            "No live copy of node group {} was left; it is started from the volume of {node}, the best by the agents' records (term \
-             {term}, offset {offset}). Writes that had not reached that volume are lost.",
-            self.shard.id
+            "{left} of node group {} was left; it is started from the volume of {node}, the best by the agents' records (term \
+             {term}, offset {offset}). Writes that had not reached that volume are lost.{}",
+            self.shard.id,
+            unloaded.concat()
         )
     }
 
@@ -165,7 +217,7 @@ impl View<'_> {
     }
 
     /// The parked node whose volume is the furthest, by what its agent wrote down and not by a guess.
-    pub(super) fn best_volume(&self) -> Option<&str> {
+    pub(super) fn best_volume(&self, lease: Option<&ShardLease>) -> Option<&str> {
         self.nodes()
             .filter_map(|node| {
                 let report = self.observed.parked(node)?;
@@ -173,10 +225,9 @@ impl View<'_> {
                 (report.persistent && report.has_data && self.stays(node)).then_some((node, record))
             })
             .max_by_key(|(node, record)| {
-                // Within a term no replica is ahead of its primary, and an offset is written down only now and then: the
-                // primary's note may lag behind its own volume by more than its replica did.
-                let primary = record.role == Some(Role::Primary);
-                (record.complete, record.data_term, primary, record.offset, Reverse((*node).to_owned()))
+                // What could not be loaded comes last, and again only when everything else could not be either.
+                let unloaded = Reverse(record.failed_loads);
+                (unloaded, record.complete, reach_of(record, lease), Reverse((*node).to_owned()))
             })
             .map(|(node, _)| node)
     }

@@ -6,13 +6,16 @@
 
 mod copies;
 mod office;
+mod rebirth;
 mod succession;
+
+pub(super) use rebirth::{Standing, standing};
 
 use super::step::Order;
 use super::{Act, Plan, Primary, RaiseTerm, Step};
 use crate::desired::{ClusterMode, Desired, DesiredShard};
 use crate::engine;
-use crate::observed::{Cause, Observed, ShardLease, is_primary};
+use crate::observed::{Cause, Life, Observed, Rebirth, ShardLease, is_primary};
 use kagami_api::{names, reason::Reason};
 use kagami_protocol::{Command, Report, Role, Start, StartData, StartRole};
 
@@ -71,7 +74,13 @@ impl View<'_> {
         // Once it has served, a primary without slots is one that has just been restored: nobody may meet it before it has
         // claimed them, or older claims would take its keys.
         let whole = !lease.served || is_primary(engine);
-        let running = report.boot == lease.boot && engine.role == Some(Role::Primary) && whole;
+        // The one before it may still serve from the lesser copy: it has to make way first.
+        let way = lease.undoing().is_none()
+            || lease
+                .previous
+                .as_ref()
+                .is_none_or(|(node, boot)| self.observed.life(node, boot) != Life::Alive);
+        let running = report.boot == lease.boot && engine.role == Some(Role::Primary) && whole && way;
         // An engine that was promoted by the lease shows the role; one that lost it to an election shows a replica.
         running.then(|| self.primary(lease, true))
     }
@@ -89,6 +98,7 @@ impl View<'_> {
             id,
             serving,
             birth: lease.cause == Cause::Birth && !lease.served,
+            rebirths: lease.rebirths.clone(),
         }
     }
 
@@ -118,10 +128,12 @@ impl View<'_> {
             );
             return None;
         }
-        let best = self.best_volume();
+        let best = self.best_volume(None);
         let first = self.nodes().find(|node| self.observed.parked(node).is_some() && self.stays(node));
         let (node, cause) = match (best, first) {
             (Some(node), _) => (node, Cause::Restore),
+            // Somebody deleted the lease of a shard that has served.
+            (None, Some(node)) if self.observed.formed => (node, Cause::Empty),
             (None, Some(node)) => (node, Cause::Birth),
             (None, None) => return None,
         };
@@ -136,10 +148,12 @@ impl View<'_> {
         }
         let report = self.observed.parked(node)?;
         let lease = self.raise(None, node, report, cause, plan);
-        self.start(&lease, report, plan);
-        if cause == Cause::Restore {
-            plan.tell(true, self.restored(node));
+        match cause {
+            Cause::Restore => plan.tell(true, self.restored(node)),
+            Cause::Empty => plan.tell(true, self.lost(&lease, node)),
+            _ => {}
         }
+        self.start(&lease, report, plan);
         Some(self.primary(&lease, false))
     }
 
@@ -160,6 +174,33 @@ impl View<'_> {
         plan: &mut Plan,
     ) -> ShardLease {
         let term = self.next_term();
+        let mut rebirths = self.rebirths(lease, node);
+        let again = lease.and_then(ShardLease::undoing).copied().filter(|_| {
+            lease.is_some_and(|lease| lease.holder == node) && matches!(cause, Cause::Restore | Cause::Death)
+        });
+        if let Some(again) = again {
+            // The copy that came back is to have the shard still, in another boot.
+            for rebirth in rebirths.iter_mut().filter(|rebirth| rebirth.term == again.term) {
+                rebirth.returned = again.returned.map(|(_, reach)| (term, reach));
+            }
+        } else if matches!(cause, Cause::Restore | Cause::Empty) {
+            let record = report.record.as_ref().filter(|_| cause == Cause::Restore);
+            let base = record.map(|record| rebirth::reach_of(record, lease));
+            rebirths.push(Rebirth { term, base, returned: None });
+        }
+        self.raise_with(lease, node, report, cause, rebirths, plan)
+    }
+
+    pub(super) fn raise_with(
+        &self,
+        lease: Option<&ShardLease>,
+        node: &str,
+        report: &Report,
+        cause: Cause,
+        rebirths: Vec<Rebirth>,
+        plan: &mut Plan,
+    ) -> ShardLease {
+        let term = self.next_term();
         let previous = lease.and_then(|lease| {
             let same = lease.holder == node && lease.boot == report.boot;
             // P2: the one before the holder may still accept writes, so the holder never did; it is the one to be fenced.
@@ -174,8 +215,8 @@ impl View<'_> {
         let slots = lease
             .filter(|lease| !lease.slots.is_empty())
             .map_or_else(|| self.shard.slots.clone(), |lease| lease.slots.clone());
-        let served =
-            lease.is_some_and(|lease| lease.served) || matches!(cause, Cause::Adopted | Cause::Restore);
+        let served = lease.is_some_and(|lease| lease.served)
+            || matches!(cause, Cause::Adopted | Cause::Restore | Cause::Empty);
         plan.confirms.retain(|confirm| lease.is_none_or(|lease| confirm.node != lease.holder));
         let raise = RaiseTerm {
             shard: self.shard.id.clone(),
@@ -187,6 +228,7 @@ impl View<'_> {
             cause,
             slots: slots.clone(),
             served,
+            rebirths: rebirths.clone(),
         };
         let reason = match cause {
             Cause::Birth => Reason::FormingCluster,
@@ -206,6 +248,7 @@ impl View<'_> {
             cause,
             slots,
             served,
+            rebirths,
         }
     }
 

@@ -19,6 +19,9 @@ impl View<'_> {
             let raised = self.raise(Some(lease), node, report, Cause::Adopted, plan);
             return Some(self.primary(&raised, true));
         }
+        if let Some(outcome) = self.better_copy(lease, plan) {
+            return outcome;
+        }
         plan.confirms.push(Confirm {
             node: node.clone(),
             boot: lease.boot.clone(),

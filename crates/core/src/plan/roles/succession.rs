@@ -1,6 +1,7 @@
 //! The holder does not serve (yet, or any more): who succeeds it, and when that is safe.
 
 use super::View;
+use super::rebirth::Way;
 use crate::desired::ClusterMode;
 use crate::observed::{Agent, Cause, Life, ShardLease, is_primary};
 use crate::plan::step::Order;
@@ -45,7 +46,7 @@ impl View<'_> {
             })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
         // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
-        if lease.cause == Cause::Handover
+        if (lease.cause == Cause::Handover || lease.undoing().is_some())
             && lease
                 .previous
                 .as_ref()
@@ -65,9 +66,17 @@ impl View<'_> {
         report: &Report,
         plan: &mut Plan,
     ) -> Option<Primary> {
+        match self.make_way(lease, plan) {
+            Way::Free => {}
+            Way::Waits => return None,
+            Way::Closed => return self.succeed(lease, Cause::Adopted, plan),
+        }
         match report.state {
             EngineState::Parked => {
-                if let Some(rival) = self.live_copies().first().map(|(node, ..)| (*node).to_owned()) {
+                let rivals = self.live_copies();
+                let rival =
+                    rivals.iter().map(|(node, ..)| *node).find(|node| !self.outruns(&lease.holder, node));
+                if let Some(rival) = rival.map(str::to_owned) {
                     // P1: it was to start from nothing or from its volume, and meanwhile a live copy was found.
                     plan.wait(
                         Reason::PrimaryDown,
@@ -190,6 +199,12 @@ impl View<'_> {
             return None;
         }
         let copies = self.live_copies();
+        if let Some(volume) = self.best_volume(Some(lease))
+            && !copies.is_empty()
+            && copies.iter().all(|(live, ..)| self.outruns(volume, live))
+        {
+            return self.start_again(lease, volume, Cause::Restore, plan);
+        }
         // Among the best, one that is the primary already keeps the role: a second one beside it would break P2.
         let rank = |(_, report, engine): &(&str, &Report, &EngineView)| {
             (report.record.as_ref().map_or(0, |record| record.data_term), engine.offset)
