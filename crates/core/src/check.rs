@@ -108,7 +108,8 @@ fn passes_over(group: &Desired, observed: &Observed, raise: &RaiseTerm, notes: &
         let returns = raise.rebirths.iter().any(|rebirth| {
             rebirth.returned.is_some_and(|(term, _)| term == raise.term)
                 && of_term(observed, &raise.holder) < rebirth.term
-                && of_term(observed, live) >= rebirth.term
+                && (raise.previous.as_ref().is_some_and(|(previous, _)| previous == live)
+                    || observed.engine(live).is_some_and(|engine| engine.role == Some(Role::Replica)))
         });
         if !returns && !beyond(observed, &raise.holder, live) {
             notes.push(format!(
@@ -159,6 +160,15 @@ fn left_behind(observed: &Observed, plan: &Plan, shard: &str, node: &str) -> Opt
         None => (record.complete && report.persistent && report.has_data, record.offset),
     };
     let empty = report.engine.as_ref().is_some_and(|engine| engine.keys == 0 && engine.offset == 0);
+    let holder = plan.steps.iter().find_map(|step| match &step.act {
+        Act::RaiseTerm(raise) if raise.shard == shard => Some(&raise.holder),
+        _ => None,
+    });
+    let holder = holder.or_else(|| Some(&observed.leases.get(shard)?.holder))?;
+    let histories = report.engine.as_ref().zip(observed.engine(holder));
+    if histories.is_some_and(|(own, its)| own.replid == its.replid) {
+        return None;
+    }
     let primary = report.engine.as_ref().map_or(record.role, |engine| engine.role) == Some(Role::Primary);
     let own = (record.data_term, primary, offset);
     let rebirth = rebirths(observed, plan, shard).1.iter().find(|rebirth| {
@@ -184,10 +194,8 @@ fn parks(
         return;
     };
     let (term, rebirths) = rebirths(observed, plan, shard);
-    let makes_way = rebirths.iter().any(|rebirth| {
-        rebirth.returned.is_some_and(|(returned, _)| returned == term)
-            && of_term(observed, node) >= rebirth.term
-    });
+    let makes_way =
+        rebirths.iter().any(|rebirth| rebirth.returned.is_some_and(|(returned, _)| returned == term));
     let chosen = observed.nodes.keys().any(|each| choice(observed, each) == Some(CopyChoice::Use));
     let spared = unwritten || chosen || engine.role == Some(Role::Replica);
     if !(makes_way && spared || choice(observed, node) == Some(CopyChoice::PutAside)) {

@@ -140,7 +140,7 @@ fn a_live_copy_that_comes_back_is_not_told_to_follow_a_lesser_one() {
     let with = |holder: &str| {
         draw(&format!(
             "1x2 plain formed\n lease 0001 term 5 holder 0001-001 served reborn 5\n 0001-001 primary 0 {holder}
-             0001-002 replica 1000 of 0001-001 down 90000 keys 9 data 4 1000"
+             0001-002 replica 1000 of 0001-001 down 90000 keys 9 foreign data 4 1000"
         ))
     };
     assert_plan(
@@ -154,7 +154,7 @@ fn a_live_copy_that_comes_back_is_not_told_to_follow_a_lesser_one() {
     assert_plan(
         &draw(
             "1x2 plain formed\n lease 0001 term 6 holder 0001-002 previous 0001-001 cause adopted served reborn 5 returned 6 4 1000
-             0001-001 parked boot 2\n 0001-002 replica 1000 of 0001-001 down 90000 keys 9 data 4 1000",
+             0001-001 parked boot 2\n 0001-002 replica 1000 of 0001-001 down 90000 keys 9 foreign data 4 1000",
         ),
         "order 0001-002 term 6: promote, offset at least None",
     );
@@ -164,7 +164,7 @@ fn a_live_copy_that_comes_back_is_not_told_to_follow_a_lesser_one() {
 fn an_old_primary_that_comes_back_does_not_serve_beside_the_lesser_one() {
     let scene = draw(
         "1x2 plain formed\n lease 0001 term 6 holder 0001-002 previous 0001-001 cause adopted served reborn 5 returned 6 4 1000
-         0001-001 primary 0 data 5 0\n 0001-002 primary 1000 keys 9 fenced data 4 1000",
+         0001-001 primary 0 data 5 0\n 0001-002 primary 1000 keys 9 foreign fenced data 4 1000",
     );
     assert_plan(&scene, "order 0001-001 term 6: park if unwritten");
     assert!(scene.plan().1.confirms.is_empty(), "neither is confirmed");
@@ -337,4 +337,14 @@ fn the_loss_is_told_also_when_somebody_had_deleted_the_lease() {
     assert!(
         events(&scene.plan().1).starts_with("Warning DataLost: No live copy of node group 0001 was left")
     );
+}
+
+#[test]
+fn a_holder_that_was_to_start_with_nothing_does_not_serve_beside_a_stale_live_copy() {
+    let scene = draw(
+        "1x2 plain volumes\n lease 0001 term 1 holder 0001-001 cause birth\n 0001-001 parked data 3 0
+         0001-002 replica 0 of 0001-001 down 500 data 1 0",
+    );
+    let planned = table(&scene.plan().1);
+    assert!(planned.starts_with("raise 0001 to term 2 holder 0001-001 (restore)"), "{planned}");
 }

@@ -184,10 +184,11 @@ fn node_line(shard: usize, nodes: usize, cluster: bool) -> impl Strategy<Value =
     ];
     let word =
         prop_oneof![6 => Just(""), 1 => Just(" use"), 1 => Just(" put-aside"), 1 => Just(" old-agent")];
-    (engine, 1..3u32, 0..6u64, pod, agent, data, word, prop::option::of(0..3u64)).prop_map(
-        |(engine, run, term, pod, agent, data, word, keys)| {
+    let history = prop_oneof![2 => Just(""), 1 => Just(" foreign")];
+    (engine, 1..3u32, 0..6u64, pod, agent, data, (word, history), prop::option::of(0..3u64)).prop_map(
+        |(engine, run, term, pod, agent, data, (word, history), keys)| {
             let keys = keys.filter(|_| engine.starts_with("primary") || engine.starts_with("replica"));
-            let keys = keys.map_or_else(String::new, |keys| format!(" keys {keys}"));
+            let keys = keys.map_or_else(String::new, |keys| format!(" keys {keys}{history}"));
             let data = if engine.contains("data") { "" } else { &data };
             format!("{engine} boot {run} term {term}{keys}{data}{pod}{agent}{word}")
         },

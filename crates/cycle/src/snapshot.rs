@@ -6,7 +6,7 @@ use kagami_api::v1alpha1::ReplicationGroupStatus;
 use kagami_core::build::read_lease;
 use kagami_core::observed::{Agent, Kind, Machine, ObjectKey, Observed, PodView};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What the watches show of a group.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub struct Shown {
     /// The machines.
     pub machines: BTreeMap<String, Machine>,
     /// UIDs of pods that are over.
-    pub over: BTreeSet<String>,
+    pub over: BTreeMap<String, i64>,
 }
 
 /// The snapshot. `agent` answers for a cache node, given the UID of its pod.

@@ -339,6 +339,8 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                 let link = engine.link.as_mut().unwrap();
                 (link.up, link.syncing) = (false, true);
             }
+            // Of a history that nobody else shares.
+            "foreign" => engine.as_mut().unwrap().replid = format!("of-{node}"),
             "loading" => engine.as_mut().unwrap().loading = true,
             "incomplete" => engine.as_mut().unwrap().complete = false,
             "slotless" => {
@@ -364,6 +366,7 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                     data_term: term,
                     offset,
                     complete: true,
+                    replid: "h".into(),
                     at_ms: NOW_MS - 1_000,
                     ..Record::default()
                 });

@@ -380,6 +380,7 @@ impl World {
             replid: "h".into(),
             offset: engine.data.len() as i64,
             second_offset: -1,
+            keys: engine.data.len() as u64,
             complete: engine.complete,
             link: engine.follows.as_ref().filter(|_| engine.role == Role::Replica).map(|host| Link {
                 host: host.clone(),

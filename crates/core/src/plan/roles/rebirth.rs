@@ -4,9 +4,7 @@
 //! worth more: the copy is held as it is, and an annotation of its pod decides.
 
 use super::View;
-use crate::observed::{
-    COPY_ANNOTATION, Cause, CopyChoice, Life, Observed, Reach, Rebirth, ShardLease, is_primary,
-};
+use crate::observed::{COPY_ANNOTATION, Cause, CopyChoice, Life, Observed, Reach, Rebirth, ShardLease};
 use crate::plan::step::Order;
 use crate::plan::{Plan, Primary};
 use kagami_api::{names, reason::Reason};
@@ -297,7 +295,7 @@ impl View<'_> {
                 && own.role == Some(Role::Primary)
                 && own.offset > engine.offset
                 && stale;
-        fit && further && !is_primary(engine)
+        fit && further && engine.role == Some(Role::Replica)
     }
 }
 

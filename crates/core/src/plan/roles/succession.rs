@@ -74,8 +74,10 @@ impl View<'_> {
         match report.state {
             EngineState::Parked => {
                 let rivals = self.live_copies();
-                let rival =
-                    rivals.iter().map(|(node, ..)| *node).find(|node| !self.outruns(&lease.holder, node));
+                let rival = rivals
+                    .iter()
+                    .map(|(node, ..)| *node)
+                    .find(|node| !(lease.cause == Cause::Restore && self.outruns(&lease.holder, node)));
                 if let Some(rival) = rival.map(str::to_owned) {
                     // P1: it was to start from nothing or from its volume, and meanwhile a live copy was found.
                     plan.wait(
