@@ -1,6 +1,6 @@
 //! What a node does with the packets of the cluster bus.
 
-use super::cluster::{Cluster, Node};
+use super::cluster::{Cluster, Inbound, Node};
 use super::interface::{Ip, Lane};
 use super::process::Engine;
 use super::slots::Slots;
@@ -69,7 +69,14 @@ impl Engine {
 
     pub(super) fn bus_broken(&mut self, peer: Ip, connection: u64) {
         let Some(cluster) = &mut self.cluster else { return };
-        cluster.inbound.retain(|open| *open != (peer, connection));
+        let lost = cluster.inbound.iter().position(|open| (open.peer, open.connection) == (peer, connection));
+        if let Some(lost) = lost {
+            let from = cluster.inbound.remove(lost).from;
+            if let Some(node) = cluster.nodes.iter_mut().find(|node| Some(node.id) == from) {
+                node.inbound_ms = self.now;
+                cluster.hurry(self.now);
+            }
+        }
         let found =
             cluster.nodes.iter_mut().find(|node| node.link.is_some_and(|link| link.connection == connection));
         if let Some(node) = found {
@@ -87,19 +94,27 @@ impl Engine {
         let link = cluster.nodes.iter().position(|node| {
             node.link.is_some_and(|link| link.connection == connection) && node.addr.ip == from
         });
-        if link.is_none() && !cluster.inbound.contains(&(from, connection)) {
+        let open = cluster.inbound.iter().position(|open| (open.peer, open.connection) == (from, connection));
+        if link.is_none() && open.is_none() {
             if !opens {
                 self.reset(from, Lane::Bus, connection);
                 return;
             }
-            if cluster.inbound.iter().filter(|(peer, _)| *peer == from).count() >= INBOUND_PER_PEER
-                && let Some(oldest) = cluster.inbound.iter().position(|(peer, _)| *peer == from)
+            if cluster.inbound.iter().filter(|open| open.peer == from).count() >= INBOUND_PER_PEER
+                && let Some(oldest) = cluster.inbound.iter().position(|open| open.peer == from)
             {
                 cluster.inbound.remove(oldest);
             }
-            cluster.inbound.push((from, connection));
+            cluster.inbound.push(Inbound { peer: from, connection, from: None });
         }
         let sender = cluster.index(header.sender).filter(|index| !cluster.nodes[*index].handshake);
+        if link.is_none() && sender.is_some() {
+            let open =
+                cluster.inbound.iter_mut().find(|open| (open.peer, open.connection) == (from, connection));
+            if let Some(open) = open {
+                open.from = Some(header.sender);
+            }
+        }
         if sender == Some(0) {
             // It met itself.
             if let Some(index) = link.filter(|index| cluster.nodes[*index].handshake) {
@@ -193,7 +208,7 @@ impl Engine {
         link: Option<usize>,
         header: &Header,
     ) -> Option<Option<usize>> {
-        let (now, quick) = (self.now, self.can.quick_election);
+        let (now, watches) = (self.now, self.can.watches_inbound);
         let Some(link) = link else { return Some(sender) };
         let cluster = self.cluster.as_mut()?;
         if cluster.nodes[link].handshake {
@@ -216,7 +231,7 @@ impl Engine {
             node.noaddr = true;
             node.link = None;
             cluster.todo.state = true;
-            if quick && !node.fail {
+            if watches && !node.fail {
                 node.fail = true;
                 node.fail_ms = now;
                 cluster.todo.failover = true;
@@ -356,7 +371,7 @@ impl Engine {
         if index == 0 {
             return;
         }
-        let shards = self.can.shards;
+        let (shards, own_shard) = (self.can.shards, self.can.follows_own_shard);
         let Some(cluster) = &mut self.cluster else { return };
         let mut wanted = claimed.minus(&cluster.nodes[index].slots);
         for slot in cluster.importing.keys() {
@@ -387,7 +402,8 @@ impl Engine {
             cluster.unclaimed = cluster.unclaimed.minus(claimed).union(&given_up);
         }
         let left = mine.and_then(|id| cluster.node(id)).map(|node| node.slots.len());
-        if from_mine > 0 && left == Some(0) && claimed.len() == from_mine {
+        let may_follow = !own_shard || cluster.nodes[index].shard == cluster.me().shard;
+        if from_mine > 0 && left == Some(0) && claimed.len() == from_mine && may_follow {
             let id = cluster.nodes[index].id;
             self.follow(id);
             if let Some(cluster) = &mut self.cluster {
@@ -520,10 +536,14 @@ impl Engine {
     pub(super) fn remove_node(&mut self, index: usize) {
         let Some(cluster) = &mut self.cluster else { return };
         let node = &cluster.nodes[index];
-        let (link, ip) = (node.link, node.addr.ip);
+        let (id, link, ip) = (node.id, node.link, node.addr.ip);
         cluster.remove(index);
+        let theirs: Vec<Inbound> = cluster.inbound.extract_if(.., |open| open.from == Some(id)).collect();
         if let Some(link) = link {
             self.reset(ip, Lane::Bus, link.connection);
+        }
+        for open in theirs {
+            self.reset(open.peer, Lane::Bus, open.connection);
         }
     }
 

@@ -45,6 +45,8 @@ pub(super) struct Node {
     pub(super) pong_ms: u64,
     pub(super) data_ms: u64,
     pub(super) since_ms: u64,
+    /// When it was last seen without a connection from it being open, and when it was sent a MEET for that.
+    pub(super) inbound_ms: u64,
     pub(super) fail_ms: u64,
     pub(super) voted_ms: Option<u64>,
     pub(super) offset: i64,
@@ -72,6 +74,7 @@ impl Node {
             pong_ms: 0,
             data_ms: 0,
             since_ms: now,
+            inbound_ms: now,
             fail_ms: 0,
             voted_ms: None,
             offset: 0,
@@ -79,6 +82,15 @@ impl Node {
             shard,
         }
     }
+}
+
+/// A connection that another node opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inbound {
+    pub(super) peer: Ip,
+    pub(super) connection: u64,
+    /// Who that is, once it said so and is known.
+    pub(super) from: Option<NodeId>,
 }
 
 /// What is to be done before the engine waits for the next event.
@@ -106,7 +118,7 @@ pub(super) struct Cluster {
     pub(super) unclaimed: Slots,
     pub(super) banned: Vec<(NodeId, u64)>,
     /// Connections that others opened.
-    pub(super) inbound: Vec<(Ip, u64)>,
+    pub(super) inbound: Vec<Inbound>,
     minority_ms: Option<u64>,
     first_update_ms: Option<u64>,
     pub(super) next_cron_ms: u64,

@@ -27,6 +27,7 @@ impl Engine {
     pub(super) fn dispatch(&mut self, words: &[&str]) -> Reply {
         let Some((name, rest)) = words.split_first() else { return error("ERR empty command") };
         let name = name.to_ascii_uppercase();
+        self.count(&name);
         let while_loading =
             ["INFO", "CONFIG", "CLIENT", "ACL", "SHUTDOWN", "REPLICAOF", "SLAVEOF", "READONLY", "ROLE"];
         let cluster_too =

@@ -15,13 +15,17 @@ pub(crate) struct Abilities {
     pub(crate) clean_election: bool,
     /// A voter refuses a second vote about the same primary for twice the node timeout (not since Valkey 8.1).
     pub(crate) voted_time: bool,
-    /// The best replica is elected without the delay of half a second to a second; a primary at whose address
-    /// another identity answers has failed at once (Valkey 9.1).
+    /// The best replica is elected without the delay of half a second to a second (Valkey 9.1).
     pub(crate) quick_election: bool,
+    /// A node at whose address another identity answers has failed at once; one that opens no connection is sent a
+    /// MEET again, so that a living node is not forgotten for long (Valkey 8.1).
+    pub(crate) watches_inbound: bool,
     /// A forced failover starts at once, not with the next cron (Valkey 8.1).
     pub(crate) force_at_once: bool,
     /// A primary that loads a snapshot keeps the history in it as its second one (7.0).
     pub(crate) loads_history: bool,
+    /// A primary that lost its last slot follows the new owner only within its shard (Valkey 8.0).
+    pub(crate) follows_own_shard: bool,
     /// `SETSLOT` is replicated (Valkey 8.0).
     pub(crate) setslot_replicated: bool,
 }
@@ -37,8 +41,10 @@ impl Abilities {
             clean_election: valkey(8, 1),
             voted_time: !valkey(8, 1),
             quick_election: valkey(9, 1),
+            watches_inbound: valkey(8, 1),
             force_at_once: valkey(8, 1),
             loads_history: since(7, 0),
+            follows_own_shard: valkey(8, 0),
             setslot_replicated: valkey(8, 0),
         }
     }

@@ -8,20 +8,33 @@ use super::types::Bus;
 const HANDSHAKE_MS_MIN: u64 = 1_000;
 const RANDOM_PING_MS: u64 = 1_000;
 
+fn handshake_ms(node_timeout_ms: u64) -> u64 {
+    node_timeout_ms.max(HANDSHAKE_MS_MIN)
+}
+
 impl Cluster {
     /// The next cron is at most one period away.
     pub(super) fn hurry(&mut self, now: u64) {
         self.next_cron_ms = self.next_cron_ms.min(now + CRON_MS);
     }
 
+    /// Whether every node that is in contact has a connection open to here.
+    fn all_connected(&self) -> bool {
+        let open = |id| self.inbound.iter().any(|open| open.from == Some(id));
+        self.nodes[1..]
+            .iter()
+            .all(|node| node.noaddr || node.handshake || node.link.is_none() || open(node.id))
+    }
+
     /// When the cron has something to do again. A real one runs each 100 ms; here it is passed over while all is calm.
-    fn plan_cron(&self, node_timeout_ms: u64, now: u64) -> u64 {
+    fn plan_cron(&self, node_timeout_ms: u64, watches_inbound: bool, now: u64) -> u64 {
         let calm = self.ok == (self.size > 0)
             && self.manual.end_ms == 0
             && self.nodes[1..].iter().all(|node| {
                 node.noaddr
                     || (!node.handshake && !node.pfail && node.link.is_some() && node.ping_sent.is_none())
-            });
+            })
+            && (!watches_inbound || self.all_connected());
         let election = self.me().replica && self.my_primary().is_some_and(|primary| primary.fail);
         if !calm || election {
             return now + CRON_MS;
@@ -38,6 +51,9 @@ impl Engine {
             return;
         }
         self.reconnect();
+        if self.can.watches_inbound {
+            self.meet_again(handshake_ms(self.settings.node_timeout_ms));
+        }
         self.random_ping();
         self.watch_nodes();
         self.resume_replication();
@@ -46,7 +62,7 @@ impl Engine {
             self.handle_manual();
             self.handle_failover();
         }
-        let timeout = self.settings.node_timeout_ms;
+        let (timeout, watches) = (self.settings.node_timeout_ms, self.can.watches_inbound);
         if let Some(cluster) = &mut self.cluster {
             if !cluster.ok {
                 cluster.todo.state = true;
@@ -55,14 +71,14 @@ impl Engine {
         }
         self.before_sleep();
         if let Some(cluster) = &mut self.cluster {
-            cluster.next_cron_ms = cluster.plan_cron(timeout, now);
+            cluster.next_cron_ms = cluster.plan_cron(timeout, watches, now);
         }
     }
 
     /// Opens links, and gives up handshakes that took too long.
     fn reconnect(&mut self) {
         let now = self.now;
-        let handshake_ms = self.settings.node_timeout_ms.max(HANDSHAKE_MS_MIN);
+        let handshake_ms = handshake_ms(self.settings.node_timeout_ms);
         let mut index = 1;
         while let Some(node) = self.cluster.as_ref().and_then(|cluster| cluster.nodes.get(index)) {
             if node.handshake && now.saturating_sub(node.since_ms) > handshake_ms {
@@ -83,6 +99,25 @@ impl Engine {
             let id = node.id;
             let heartbeat = self.heartbeat(Some(id));
             self.send_bus(index, true, if meet { Bus::Meet(heartbeat) } else { Bus::Ping(heartbeat) });
+        }
+    }
+
+    /// A node that is connected to from here and opens no connection does not know this one any more.
+    fn meet_again(&mut self, handshake_ms: u64) {
+        let now = self.now;
+        let count = self.cluster.as_ref().map_or(0, |cluster| cluster.nodes.len());
+        for index in 1..count {
+            let Some(cluster) = &mut self.cluster else { return };
+            let id = cluster.nodes[index].id;
+            let open = cluster.inbound.iter().any(|open| open.from == Some(id));
+            let node = &mut cluster.nodes[index];
+            let quiet = node.link.is_none() || node.handshake || node.noaddr || node.pfail || node.fail;
+            if open || quiet || now.saturating_sub(node.inbound_ms) <= handshake_ms {
+                continue;
+            }
+            node.inbound_ms = now;
+            let heartbeat = self.heartbeat(Some(id));
+            self.send_bus(index, false, Bus::Meet(heartbeat));
         }
     }
 

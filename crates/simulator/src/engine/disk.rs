@@ -107,6 +107,8 @@ pub(super) struct State {
     pub(super) last_save_ms: u64,
     next_save_ms: Option<u64>,
     pub(super) changes: u64,
+    /// Writes reach the file only with the next fsync.
+    pub(super) slow: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -128,6 +130,7 @@ impl State {
             last_save_ms: now,
             next_save_ms: save_every_ms.map(|every| now + every),
             changes: 0,
+            slow: false,
         }
     }
 
@@ -310,7 +313,7 @@ impl Engine {
                 // While it loads, the file is what it was.
                 let mut data =
                     self.loading.as_ref().map_or(&self.data, |loading| &loading.snapshot.data).clone();
-                if power_lost {
+                if power_lost || self.on_disk.slow {
                     for write in self.on_disk.unsynced.iter().rev() {
                         match write {
                             Write::Set(key) => data.apply(&Write::Del(*key)),

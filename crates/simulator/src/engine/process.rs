@@ -74,6 +74,8 @@ pub struct Engine {
     pub(super) del_sync_files: bool,
     pub(super) save_every_ms: Option<Ms>,
     pub(super) ended: Option<String>,
+    /// How often each command was called.
+    pub(super) called: Vec<(String, u64)>,
     pause: Pause,
     waiting: Vec<Waiting>,
     outbox: Vec<Packet<Body>>,
@@ -108,6 +110,7 @@ impl Engine {
             del_sync_files: !config.append_only,
             save_every_ms: config.save_every_ms,
             ended: None,
+            called: Vec::new(),
             pause: Pause::default(),
             waiting: Vec::new(),
             outbox: Vec::new(),
@@ -118,6 +121,12 @@ impl Engine {
         }
         engine.begin_loading(disk);
         engine
+    }
+
+    /// A disk on which a background fsync always runs: the engine puts off its writes to the append-only file for up to two
+    /// seconds, so that even `kill -9` loses them.
+    pub fn set_slow_disk(&mut self, slow: bool) {
+        self.on_disk.slow = slow;
     }
 
     /// What `nodes.conf` says now.
@@ -151,6 +160,13 @@ impl Engine {
         }
         if !of_failover || !self.can.seven {
             self.pause.by_client_ms = 0;
+        }
+    }
+
+    pub(super) fn count(&mut self, name: &str) {
+        match self.called.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some((_, count)) => *count += 1,
+            None => self.called.push((name.to_ascii_lowercase(), 1)),
         }
     }
 
@@ -223,6 +239,9 @@ impl Engine {
         if let Err(answer) = self.admit(key.slot, Some(key), writes, true) {
             out.replies.push((number, answer));
             return;
+        }
+        if !(writes && self.paused()) {
+            self.count(if writes { "set" } else { "get" });
         }
         match request {
             Request::Get { .. } => out.replies.push((number, Answer::Found(self.data.has(key)))),

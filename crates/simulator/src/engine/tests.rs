@@ -126,6 +126,38 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
+fn a_power_cut_loses_what_was_not_synced_and_a_kill_only_on_a_slow_disk() {
+    for (power, slow, kept) in [(false, false, 1), (true, false, 0), (false, true, 0)] {
+        let mut engine = Engine::begin(
+            EngineConfig { append_only: true, ..config(1, false) },
+            &Disk::default(),
+            None,
+            1,
+            0,
+        );
+        engine.set_slow_disk(slow);
+        let mut out = Out::default();
+        let key = Key { slot: 0, id: 7 };
+        engine.client(10, 1, Request::Set { key, wait: None }, &mut out);
+        assert_eq!(Engine::on_disk(&engine.disk(power)).len(), kept);
+        engine.tick(1_100, &mut out);
+        assert_eq!(Engine::on_disk(&engine.disk(power)), [key], "an fsync came");
+    }
+}
+
+#[test]
+fn a_write_is_acknowledged_by_its_replicas_or_in_time() {
+    let mut net = formed(1, |_| {});
+    let set = |id, wanted| Request::Set { key: Key { slot: 3, id }, wait: Some((wanted, 3_000)) };
+    net.request(Ip(1), 1, set(1, 1));
+    net.request(Ip(1), 2, set(2, 2));
+    net.run(1_500);
+    assert_eq!(net.answers(), [(Ip(1), 1, Answer::Written { replicas: 1 })]);
+    net.run(2_000);
+    assert_eq!(net.answers(), [(Ip(1), 2, Answer::Written { replicas: 1 })]);
+}
+
+#[test]
 fn at_rest_it_is_quiet() {
     let mut net = formed(3, |config| config.node_timeout_ms = 4_000);
     net.run(10_000);

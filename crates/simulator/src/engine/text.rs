@@ -25,6 +25,12 @@ impl Engine {
                 self.repl.full_syncs, self.repl.partial_syncs
             );
         }
+        if sections.iter().any(|word| word.eq_ignore_ascii_case("commandstats")) {
+            text += "# Commandstats\r\n";
+            for (name, calls) in &self.called {
+                let _ = write!(text, "cmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00\r\n");
+            }
+        }
         if wants("replication") {
             self.info_replication(&mut text);
         }

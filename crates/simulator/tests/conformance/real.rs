@@ -60,9 +60,10 @@ static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
 /// A port whose bus port, ten thousand above as Redis 6 has it, is free too.
 fn free_port() -> u16 {
-    let base = 20_000 + u16::try_from(std::process::id() % 20_000).unwrap();
+    // Below the ports that the kernel gives to outgoing connections.
+    let base = 11_000 + u16::try_from(std::process::id() % 9_000).unwrap();
     loop {
-        let port = base + NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        let port = base + NEXT_PORT.fetch_add(1, Ordering::Relaxed) % 1_000;
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
         if free(port) && free(port + 10_000) {
             return port;
@@ -232,9 +233,18 @@ impl World for RealWorld {
             assert!(Instant::now() < until, "{name} does not answer");
             std::thread::sleep(Duration::from_millis(3));
         }
-        if let Some(Value::Text(id)) = Self::ask(place, &["CLUSTER", "MYID"]) {
-            remember(&mut self.names, name, &id);
-            self.ids.insert(name.to_owned(), id);
+        loop {
+            match Self::ask(place, &["CLUSTER", "MYID"]) {
+                Some(Value::Text(id)) => {
+                    remember(&mut self.names, name, &id);
+                    self.ids.insert(name.to_owned(), id);
+                    break;
+                }
+                Some(Value::Error(error)) if error.starts_with("LOADING") => {
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                _ => break,
+            }
         }
     }
 
