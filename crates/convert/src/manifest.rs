@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::evaluate::Evaluator;
+use crate::names;
 use crate::problem::{At, Place};
 use crate::template::Resource;
 use crate::value::short;
@@ -63,6 +64,16 @@ pub(crate) fn attributes(evaluator: &Evaluator<'_>, resource: &Resource) -> bool
             let place = place.child(&short(&entry.key));
             evaluator.findings.error(entry.at, &place, format!("a resource has no such attribute{hint}"));
             sound = false;
+        }
+    }
+    if resource.kind != names::REPLICATION_GROUP {
+        for attribute in ["CreationPolicy", "DeletionPolicy", "UpdatePolicy", "UpdateReplacePolicy"] {
+            let Some(entry) = resource.attribute(attribute) else { continue };
+            if entry.value.text() != Some("Delete") {
+                let message =
+                    "it has no counterpart here: this object stays as it is until somebody deletes it";
+                evaluator.findings.warn(entry.value.at, &place.child(attribute), message);
+            }
         }
     }
     let Some(entry) = resource.attribute("DependsOn") else { return sound };

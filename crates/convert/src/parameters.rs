@@ -157,7 +157,9 @@ impl Reader<'_> {
             pattern: self.pattern(&entry.key, node, &place),
             node,
             number: matches!(kind, "Number" | "List<Number>"),
-            secret: secret.is_some_and(|text| text.eq_ignore_ascii_case("true")),
+            // Whatever is not a clear no keeps the value out of sight.
+            secret: secret
+                .is_some_and(|text| !["false", "no", "off"].contains(&text.to_ascii_lowercase().as_str())),
             place,
         };
         let at = match (given, default) {

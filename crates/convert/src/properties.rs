@@ -200,6 +200,13 @@ pub(crate) fn typed(
             evaluator.findings.warn(found.at, place, message);
             return Some(Some(json!(reference.id)));
         }
+        (Kind::Outside, Value::Text(Text { unknown: Some(_), secret: None, text, .. }))
+            if text.contains("${") =>
+        {
+            let message = format!("this stays on AWS; {} stands here", short(text));
+            evaluator.findings.warn(found.at, place, message);
+            return Some(Some(json!(text)));
+        }
         (
             Kind::Bool
             | Kind::Int(..)

@@ -120,6 +120,10 @@ pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> (Option
     check_windows(evaluator, resource, &sheet);
     let sound = attributes(evaluator, resource) & deletion_policy(evaluator, resource, &mut sheet);
     let sound = sound & update_policy(evaluator, resource, &mut sheet);
+    if sheet.text("Engine") == Some("valkey") && resource.property("TransitEncryptionEnabled").is_none() {
+        let message = "CloudFormation wants it said with valkey, true or false; here it is false";
+        evaluator.findings.warn(resource.at, &resource.place_of("TransitEncryptionEnabled"), message);
+    }
     tell_classes(evaluator, resource, &sheet, &shape);
     let uses = Uses {
         name: name.clone(),

@@ -10,8 +10,8 @@ use kagami_convert::{Format, Options, convert, render};
 /// A group with these lines as properties, each indented by six.
 fn group(properties: &str) -> String {
     let mut text = String::from(
-        "Parameters:\n  Secret: {Type: String, NoEcho: true, Default: hunter2-hunter2-hunter2}\n\
-         Resources:\n  Group:\n    Type: AWS::ElastiCache::ReplicationGroup\n    Properties:\n",
+        "Parameters:\n  Secret: {Type: String, NoEcho: yes, Default: hunter2-hunter2-hunter2}\n\
+         Resources:\n  Key: {Type: AWS::KMS::Key}\n  Group:\n    Type: AWS::ElastiCache::ReplicationGroup\n    Properties:\n",
     );
     if !properties.contains("ReplicationGroupDescription") {
         text.push_str("      ReplicationGroupDescription: words\n");
@@ -32,11 +32,11 @@ fn a_wrong_property_is_named_with_what_would_be_right() {
     for (properties, sentence) in [
         (
             "NumNodeGroupz: 2",
-            "t:8:7: Group.Properties.NumNodeGroupz: unknown property; did you mean NumNodeGroups?",
+            "t:9:7: Group.Properties.NumNodeGroupz: unknown property; did you mean NumNodeGroups?",
         ),
         ("NodeType: cache.t4g.micro", "did you mean CacheNodeType?"),
         ("Description: x", "did you mean ReplicationGroupDescription?"),
-        ("Port: 80", "t:8:13: Group.Properties.Port: 80 is out of range: 1150 to 65535"),
+        ("Port: 80", "t:9:13: Group.Properties.Port: 80 is out of range: 1150 to 65535"),
         ("Port: ${x}", "\"${x}\" is not a whole number"),
         ("AutomaticFailoverEnabled: \"yes\"", "\"yes\" is neither true nor false"),
         ("ClusterMode: enable", "did you mean enabled?"),
@@ -135,7 +135,7 @@ fn a_wrong_property_is_named_with_what_would_be_right() {
             "EngineVersion: 7.1\nCacheParameterGroupName: default.redis6.x",
             "Expected a parameter group of family redis7 but found one of family redis6.x",
         ),
-        ("UserGroupIds: [a, b]", "t:8:21: Group.Properties.UserGroupIds: there are 2 entries; the most is 1"),
+        ("UserGroupIds: [a, b]", "t:9:21: Group.Properties.UserGroupIds: there are 2 entries; the most is 1"),
         (
             "NodeGroupConfiguration: [{NodeGroupId: '1'}, {NodeGroupId: '1'}]",
             "two entries have the NodeGroupId 1",
@@ -180,6 +180,12 @@ fn what_real_templates_write_loosely_is_understood() {
         ("SnapshotName: !Join ['', [a, !Ref 'AWS::NoValue', b]]", "snapshotName", "\"ab\""),
         ("SnapshotName: !Select ['1', !Split [',', 'a,b']]", "snapshotName", "\"b\""),
         ("UserGroupIds: ['']", "userGroupIds", "[]"),
+        ("KmsKeyId: !GetAtt Key.Arn", "kmsKeyId", "\"Key\""),
+        (
+            "NotificationTopicArn: !Sub 'arn:aws:sns:${AWS::Region}:1:${Key}'",
+            "notificationTopicArn",
+            "\"arn:aws:sns:${AWS::Region}:1:${Key}\"",
+        ),
     ] {
         let converted = convert(&group(properties), &options("t")).unwrap_or_else(|problems| {
             panic!(
@@ -269,6 +275,23 @@ fn no_secret_is_ever_printed() {
     assert_eq!(converted.outputs["Url"], "redis://:****@group.default.svc.cluster.local");
     assert_eq!(converted.outputs["Dynamic"], "****@group");
     assert!(!format!("{converted:?}").contains("hunter2"));
+}
+
+#[test]
+fn what_has_no_counterpart_is_told() {
+    let warnings = |text: &str| -> Vec<String> {
+        convert(text, &options("t")).unwrap().warnings.iter().map(ToString::to_string).collect()
+    };
+    let parameters = "Resources:\n  P:\n    Type: AWS::ElastiCache::ParameterGroup\n    DeletionPolicy: Retain\n    \
+                      UpdateReplacePolicy: Delete\n    Properties: {CacheParameterGroupFamily: redis7, Description: d}\n";
+    assert_eq!(
+        warnings(parameters),
+        [
+            "t:4:21: P.DeletionPolicy: it has no counterpart here: this object stays as it is until somebody deletes it"
+        ]
+    );
+    let valkey = group("Engine: valkey\nCacheNodeType: cache.t4g.micro\nAutomaticFailoverEnabled: false");
+    assert!(warnings(&valkey)[0].contains("CloudFormation wants it said with valkey"));
 }
 
 #[test]
