@@ -63,7 +63,7 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                         if !disturbed.insert(shard) {
                             notes.push(format!("P2: two promotions in node group {shard} in one plan"));
                         }
-                        promotes(observed, plan, shard, node, &mut notes);
+                        promotes(group, observed, plan, shard, node, &mut notes);
                     }
                     Command::Park { unwritten } => parks(observed, plan, shard, node, *unwritten, &mut notes),
                     Command::Replicate { .. } => {
@@ -257,13 +257,33 @@ fn starts(
     }
 }
 
-fn promotes(observed: &Observed, plan: &Plan, shard: &str, node: &str, notes: &mut Vec<String>) {
+fn promotes(
+    group: &Desired,
+    observed: &Observed,
+    plan: &Plan,
+    shard: &str,
+    node: &str,
+    notes: &mut Vec<String>,
+) {
     let Some(engine) = observed.engine(node) else {
         notes.push(format!("P3: {node} is to be promoted and its engine does not answer"));
         return;
     };
     if engine.role != Some(Role::Replica) || !engine.complete || engine.loading {
         notes.push(format!("P1: {node} is to be promoted and is no replica with a whole copy"));
+    }
+    let nodes = group.shards.iter().filter(|each| each.id == shard).flat_map(|each| &each.nodes);
+    let writes = |each: &str| {
+        observed.report(each).is_some_and(|report| !report.fenced)
+            && observed.engine(each).is_some_and(|engine| {
+                let slots = |cluster: &kagami_protocol::ClusterView| {
+                    cluster.nodes.iter().any(|line| line.myself && !line.slots.is_empty())
+                };
+                engine.role == Some(Role::Primary) && engine.cluster.as_ref().is_none_or(slots)
+            })
+    };
+    for rival in nodes.map(|each| &each.name).filter(|each| *each != node && writes(each)) {
+        notes.push(format!("P2: {node} is to be promoted while {rival} is a primary that accepts writes"));
     }
     let raised = plan.steps.iter().find_map(|step| match &step.act {
         Act::RaiseTerm(raise) if raise.shard == shard => Some(raise.previous.clone()),

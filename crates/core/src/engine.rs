@@ -22,7 +22,7 @@ pub fn abilities(kind: EngineKind, version: EngineVersion) -> Abilities {
 }
 
 /// The engines' own election starts after this long without a primary; they are the net under the operator (P6).
-const NODE_TIMEOUT_MS: &str = "4000";
+pub(crate) const NODE_TIMEOUT_MS: u64 = 4_000;
 
 /// The directives of a group's engines, in order. What a parameter group says comes last and wins where it may.
 pub fn directives(desired: &Desired) -> Vec<(String, String)> {
@@ -53,7 +53,7 @@ pub fn directives(desired: &Desired) -> Vec<(String, String)> {
     }
     if desired.cluster_mode == ClusterMode::Enabled {
         put("cluster-enabled", "yes");
-        put("cluster-node-timeout", NODE_TIMEOUT_MS);
+        put("cluster-node-timeout", &NODE_TIMEOUT_MS.to_string());
         put("cluster-require-full-coverage", "no");
         put("cluster-replica-validity-factor", "0");
         put("cluster-migration-barrier", "999");

@@ -268,16 +268,6 @@ fn up(observed: &Observed, node: &str) -> bool {
     observed.nodes.get(node).is_some_and(|seen| matches!(seen.agent, Agent::Up(_)))
 }
 
-/// Whether a node lives in the boot in which the lease made it the primary, now or before.
-fn in_office(observed: &Observed, shard: &str, node: &str) -> bool {
-    let boot = observed.report(node).map(|report| &report.boot);
-    observed.leases.get(shard).is_some_and(|lease| {
-        let holder = (lease.holder.as_str(), &lease.boot);
-        let previous = lease.previous.as_ref().map(|(node, boot)| (node.as_str(), boot));
-        [Some(holder), previous].into_iter().flatten().any(|(name, of)| name == node && Some(of) == boot)
-    })
-}
-
 fn assert_well_behaved(scene: &Scene) -> Result<(), TestCaseError> {
     let (frozen, plan) = scene.plan();
     let notes = check(&frozen.desired, &scene.observed, &plan);
@@ -327,7 +317,6 @@ fn assert_well_behaved(scene: &Scene) -> Result<(), TestCaseError> {
             let rival = frozen.desired.nodes().find(|(shard, other)| {
                 shard_of.get(node.as_str()) == Some(&shard.id.as_str())
                     && other.name != *node
-                    && in_office(&scene.observed, &shard.id, &other.name)
                     && scene.observed.engine(&other.name).is_some_and(is_primary)
                     && scene.observed.report(&other.name).is_some_and(|report| !report.fenced)
             });

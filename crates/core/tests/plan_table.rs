@@ -201,7 +201,7 @@ fn death_is_proven_by_the_kubelet_the_administrator_or_the_operators_own_memory(
         "0001-001 silent 100 primary 100 terminated",
         "0001-001 silent 100 primary 100\n machine m1 out-of-service",
         "0001-001 nopod\n over pod-0001-001",
-        "0001-001 silent 100 primary 100 boot 2",
+        "0001-001 silent 100 parked boot 2",
     ] {
         let scene = draw(&format!(
             "1x2 plain formed\n lease 0001 holder 0001-001 served\n 0001-002 replica 100 of 0001-001 down 5\n {proof}"

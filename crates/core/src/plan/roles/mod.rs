@@ -6,6 +6,7 @@
 
 mod copies;
 mod office;
+mod promotion;
 mod rebirth;
 mod succession;
 

@@ -7,7 +7,7 @@ use crate::plan::step::Order;
 use crate::plan::{Act, Confirm, HandOver, Plan, Primary, Step};
 use crate::slots::SlotSet;
 use kagami_api::reason::Reason;
-use kagami_protocol::{Command, Report, Role};
+use kagami_protocol::{Command, EngineView, Report, Role};
 
 impl View<'_> {
     /// The holder serves: confirm it, note it, and hand over if it has to go.
@@ -136,6 +136,14 @@ impl View<'_> {
         self.perform_hand_over(&raised, plan)
     }
 
+    /// Whether a replica is in sync with that primary, and not with somebody else.
+    pub(super) fn in_sync_with(&self, engine: &EngineView, primary: &str) -> bool {
+        let address = self.observed.address(primary, self.group.port, 0);
+        engine.link.as_ref().is_some_and(|link| {
+            link.up && !link.syncing && address.is_some_and(|address| address.host == link.host)
+        })
+    }
+
     /// The best replica in sync; one on a cordoned machine only if there is no other.
     pub(super) fn in_sync_replica(&self, primary: &str) -> Option<(&str, &Report)> {
         self.live_copies()
@@ -144,7 +152,7 @@ impl View<'_> {
                 *node != primary
                     && self.stays(node)
                     && engine.role == Some(Role::Replica)
-                    && engine.link.as_ref().is_some_and(|link| link.up && !link.syncing)
+                    && self.in_sync_with(engine, primary)
             })
             .min_by_key(|(node, ..)| self.cordoned(node))
             .map(|(node, report, _)| (node, report))

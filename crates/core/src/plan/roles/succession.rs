@@ -4,15 +4,12 @@ use super::View;
 use super::rebirth::Way;
 use crate::desired::ClusterMode;
 use crate::observed::{Agent, Cause, Life, ShardLease, is_primary};
-use crate::plan::step::Order;
 use crate::plan::{Plan, Primary};
 use kagami_api::reason::Reason;
-use kagami_protocol::{Command, EngineState, EngineView, FENCE_SILENCE_MS, Report, Role};
+use kagami_protocol::{EngineState, EngineView, FENCE_SILENCE_MS, Report, Role};
 
 /// How long replicas may take to notice that their primary's process has ended; their last offset comes with that.
 const NOTICE_MS: i64 = 400;
-/// How long after the start of an operator process the engines of three or more shards may be electing by themselves.
-const ELECTION_MS: u64 = 8_000;
 /// How long a fresh operator process gives the agents to be heard, before it calls one of them unknown.
 const FIRST_DIAL_MS: u64 = 3_000;
 
@@ -134,8 +131,7 @@ impl View<'_> {
             && self.observed.engine(previous).is_some_and(|engine| engine.role == Some(Role::Primary))
         {
             // The one before it lives and obeys: it is relieved, not overthrown; or keeps the role if nobody is in sync.
-            if engine.link.as_ref().is_some_and(|link| link.up && !link.syncing) && self.stays(&lease.holder)
-            {
+            if self.in_sync_with(engine, previous) && self.stays(&lease.holder) {
                 return self.perform_hand_over(lease, plan);
             }
             let previous_report = self.observed.report(previous)?;
@@ -150,22 +146,6 @@ impl View<'_> {
         }
         self.promote(lease, &report.boot, plan);
         None
-    }
-
-    pub(super) fn promote(&self, lease: &ShardLease, boot: &kagami_protocol::Boot, plan: &mut Plan) {
-        plan.order(Order {
-            node: &lease.holder,
-            boot,
-            term: lease.term,
-            role: Some(Role::Replica),
-            command: Command::Promote { min_offset: None, wait_ms: 0, force: false },
-            reason: Reason::FailoverComplete,
-        });
-        let from = lease.previous.as_ref().map_or("an unknown node", |(node, _)| node.as_str());
-        plan.tell(
-            true,
-            format!("Failover from primary node {from} to replica node {} completed", lease.holder),
-        );
     }
 
     /// Whether the one before can no longer accept writes: its end is proven, or its bound has passed.
@@ -191,7 +171,7 @@ impl View<'_> {
 
     /// The holder has ended: the best live copy succeeds it, or the shard starts anew from what is left.
     pub(super) fn succeed(&self, lease: &ShardLease, cause: Cause, plan: &mut Plan) -> Option<Primary> {
-        if let Some(node) = self.not_heard_yet(lease, plan) {
+        if let Some(node) = self.not_heard_yet(lease) {
             plan.wait(
                 Reason::PrimaryDown,
                 &lease.holder,
@@ -227,9 +207,8 @@ impl View<'_> {
     }
 
     /// A node whose word would matter for the choice and may come within moments: one that a fresh process has not dialled
-    /// yet or that fell silent just now, and a replica that has not noticed the end of its primary. Where the engines may
-    /// be electing already, a fresh process leaves them to it: a takeover beside an election makes two primaries.
-    pub(super) fn not_heard_yet(&self, lease: &ShardLease, plan: &mut Plan) -> Option<String> {
+    /// yet or that fell silent just now, and a replica that has not noticed the end of its primary.
+    pub(super) fn not_heard_yet(&self, lease: &ShardLease) -> Option<String> {
         let quiet = self.nodes().find(|node| {
             *node != lease.holder
                 && match self.observed.nodes.get(*node).map(|seen| (&seen.agent, &seen.pod)) {
@@ -246,13 +225,6 @@ impl View<'_> {
         let copies = self.live_copies();
         if copies.len() < 2 {
             return None;
-        }
-        if self.group.cluster_mode == ClusterMode::Enabled
-            && self.group.shards.len() >= 3
-            && self.observed.watching_ms < ELECTION_MS
-        {
-            plan.again(250);
-            return copies.first().map(|(node, ..)| (*node).to_owned());
         }
         let just_now = self.just_died(lease);
         let address = self.observed.address(&lease.holder, self.group.port, 0)?;

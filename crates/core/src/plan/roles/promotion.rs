@@ -1,0 +1,139 @@
+//! How a replica is promoted: by proof, not by shape; and never beside a primary that may accept writes (P2).
+
+use super::View;
+use crate::desired::ClusterMode;
+use crate::engine::NODE_TIMEOUT_MS;
+use crate::observed::{Agent, Life, ShardLease, is_primary};
+use crate::plan::Plan;
+use crate::plan::step::Order;
+use kagami_api::reason::Reason;
+use kagami_protocol::{Boot, Command, ELECTION_BOUND_MS, FENCE_BOUND_MS, Role};
+
+/// How much longer than its bound an election is waited for: the order's way, and the plan's own pace.
+const ELECTION_SLACK_MS: u64 = 500;
+/// An engine tells in whole seconds for how long its link is down.
+const LINK_SECOND_MS: u64 = 1_000;
+
+impl View<'_> {
+    /// Orders the holder of the term to become the primary, unless another one may still accept writes.
+    pub(super) fn promote(&self, lease: &ShardLease, boot: &Boot, plan: &mut Plan) {
+        if self.rivalled(lease, plan) {
+            return;
+        }
+        plan.order(Order {
+            node: &lease.holder,
+            boot,
+            term: lease.term,
+            role: Some(Role::Replica),
+            command: Command::Promote { min_offset: None, wait_ms: 0, force: self.elects(lease) },
+            reason: Reason::FailoverComplete,
+        });
+        let from = lease.previous.as_ref().map_or("an unknown node", |(node, _)| node.as_str());
+        plan.tell(
+            true,
+            format!("Failover from primary node {from} to replica node {} completed", lease.holder),
+        );
+    }
+
+    /// Whether the living primaries are asked for their votes, which is the better fence where death is not proven, and the
+    /// only safe way beside an election that the engines may have begun by themselves. It is given its time once; then, or
+    /// where no majority of primaries lives that could vote, the replica takes over.
+    fn elects(&self, lease: &ShardLease) -> bool {
+        let able = self.group.cluster_mode == ClusterMode::Enabled
+            && self.group.shards.len() >= 3
+            && self.majority_lives()
+            && self.observed.report(&lease.holder).is_some_and(|report| report.vocabulary >= 1);
+        let proven = lease
+            .previous
+            .as_ref()
+            .is_none_or(|(node, boot)| matches!(self.observed.life(node, boot), Life::Ended(_)));
+        let since_ms = u64::try_from(self.observed.now_ms.saturating_sub(lease.since_ms)).unwrap_or(0);
+        let elapsed_ms = since_ms.min(self.observed.watching_ms);
+        let begins_ms = if proven { 0 } else { FENCE_BOUND_MS };
+        let in_time = elapsed_ms < begins_ms + ELECTION_BOUND_MS + ELECTION_SLACK_MS;
+        able && in_time && (!proven || self.may_be_electing(lease))
+    }
+
+    /// Whether more than half of the shards have a primary that lives; this shard's own is not among them.
+    fn majority_lives(&self) -> bool {
+        let living = self.group.shards.iter().filter(|shard| {
+            shard.id != self.shard.id
+                && self
+                    .observed
+                    .leases
+                    .get(&shard.id)
+                    .and_then(|lease| self.observed.engine(&lease.holder))
+                    .is_some_and(is_primary)
+        });
+        living.count() * 2 > self.group.shards.len()
+    }
+
+    /// Engines begin an election when a majority has missed a primary for the node timeout. None has begun while a replica
+    /// says that its link was up within that time, nor where nobody else could be elected.
+    fn may_be_electing(&self, lease: &ShardLease) -> bool {
+        let recent = self.nodes().any(|node| {
+            self.observed
+                .engine(node)
+                .and_then(|engine| engine.link.as_ref())
+                .is_some_and(|link| link.up || link.down_ms.saturating_add(LINK_SECOND_MS) < NODE_TIMEOUT_MS)
+        });
+        let before = lease.previous.as_ref().map(|(node, _)| node.as_str());
+        let others = self
+            .nodes()
+            .filter(|node| *node != lease.holder && Some(*node) != before)
+            .any(|node| self.observed.parked(node).is_none() && !self.never_ran(node));
+        others && !recent
+    }
+
+    /// P2: a third primary, which neither the lease nor its predecessor names, holds a promotion back until it is fenced.
+    fn rivalled(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
+        let of_lease = |node: &str, boot: &Boot| {
+            lease.previous.as_ref().is_some_and(|(previous, of)| previous == node && of == boot)
+        };
+        for node in self.nodes().filter(|node| *node != lease.holder) {
+            match self.observed.nodes.get(node).map(|seen| &seen.agent) {
+                Some(Agent::Up(report))
+                    if !report.fenced && self.observed.engine(node).is_some_and(is_primary) =>
+                {
+                    plan.wait(
+                        Reason::FencingPrimary,
+                        node,
+                        format!("it is a primary that the term does not name; {} is promoted once it has paused its writes", lease.holder),
+                    );
+                    plan.again(100);
+                    if let (ClusterMode::Disabled, Some(primary)) =
+                        (self.group.cluster_mode, self.observed.address(&lease.holder, self.group.port, 0))
+                    {
+                        // It obeys: told to follow, it accepts no write from then on.
+                        plan.order(Order {
+                            node,
+                            boot: &report.boot,
+                            term: lease.term,
+                            role: Some(Role::Primary),
+                            command: Command::Replicate { primary, primary_id: None },
+                            reason: Reason::FencingPrimary,
+                        });
+                    }
+                    return true;
+                }
+                Some(Agent::Silent { silent_ms, last })
+                    if last.engine.as_ref().is_some_and(is_primary)
+                        && !last.fenced
+                        && !of_lease(node, &last.boot)
+                        && !matches!(self.observed.life(node, &last.boot), Life::Ended(_))
+                        && !(last.guard && *silent_ms >= FENCE_BOUND_MS) =>
+                {
+                    plan.wait(
+                        Reason::FencingPrimary,
+                        node,
+                        "it was a primary when it was last heard, and may still accept writes",
+                    );
+                    plan.again(100);
+                    return true;
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+}

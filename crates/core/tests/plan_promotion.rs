@@ -1,0 +1,150 @@
+//! How and when a replica is promoted: drawings, and what is planned for them. Each test is a sentence of promise P2.
+
+mod support;
+
+use support::{assert_plan, draw, table};
+
+const OTHERS: &str = "lease 0002 holder 0002-001 served\n lease 0003 holder 0003-001 served
+    0002-001 primary 9\n 0002-002 replica 9 of 0002-001\n 0003-001 primary 9\n 0003-002 replica 9 of 0003-001";
+
+/// Three shards, of which the first has lost its primary; `others` are the second and the third.
+fn three(first: &str, others: &str) -> String {
+    let planned = table(&draw(&format!("3x2 cluster formed\n {first}\n {others}")).plan().1);
+    planned.lines().filter(|line| line.contains("0001")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_proven_death_is_taken_over_from_at_once_in_every_shape() {
+    let first = "lease 0001 holder 0001-001 served\n 0001-001 parked boot 2\n 0001-002 replica 100 of 0001-001 down 5";
+    for watching in ["", "\n watching 100"] {
+        let planned = three(&format!("{first}{watching}"), OTHERS);
+        assert!(planned.contains("order 0001-002 term 2: promote"), "{watching}: {planned}");
+    }
+}
+
+#[test]
+fn silence_is_fenced_and_then_the_living_primaries_are_asked_for_their_votes() {
+    let first = |since: u64, more: &str| {
+        format!(
+            "lease 0001 term 2 holder 0001-002 previous 0001-001 cause silence since {since} served
+             0001-001 silent 9000 primary 100\n machine m1 notready\n 0001-002 replica 100 of 0001-001 down 5000 {more}"
+        )
+    };
+    assert!(three(&first(2_999, ""), OTHERS).contains("wait FencingPrimary 0001-001"));
+    assert!(three(&first(3_000, ""), OTHERS).contains("order 0001-002 term 2: ask for an election"));
+    assert!(three(&first(5_499, ""), OTHERS).contains("order 0001-002 term 2: ask for an election"));
+    // It had its time.
+    assert!(three(&first(5_500, ""), OTHERS).contains("order 0001-002 term 2: promote"));
+    // An agent that does not know elections would take over; it may, after the fence.
+    assert!(three(&first(3_000, "old-agent"), OTHERS).contains("order 0001-002 term 2: promote"));
+    // Nobody could vote.
+    let dead = OTHERS.replace("0002-001 primary 9", "0002-001 parked boot 2");
+    assert!(three(&first(3_000, ""), &dead).contains("order 0001-002 term 2: promote"));
+}
+
+#[test]
+fn beside_an_election_that_the_engines_may_have_begun_votes_are_asked_for() {
+    // A third copy could have been campaigning for a second already: nobody knew of the death in time.
+    let scene = |down: u64, since: u64| {
+        let text = format!(
+            "3x3 cluster formed\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause death since {since} served
+             lease 0002 holder 0002-001 served\n lease 0003 holder 0003-001 served
+             0001-001 parked boot 2\n 0001-002 replica 100 of 0001-001 down {down}\n 0001-003 replica 90 of 0001-001 down {down}
+             0002-001 primary 9\n 0002-002 replica 9 of 0002-001\n 0002-003 replica 9 of 0002-001
+             0003-001 primary 9\n 0003-002 replica 9 of 0003-001\n 0003-003 replica 9 of 0003-001"
+        );
+        table(&draw(&text).plan().1)
+    };
+    assert!(scene(2_000, 0).contains("order 0001-002 term 2: promote"));
+    assert!(scene(5_000, 0).contains("order 0001-002 term 2: ask for an election"));
+    assert!(scene(5_000, 2_500).contains("order 0001-002 term 2: promote"));
+}
+
+#[test]
+fn a_third_primary_that_the_lease_does_not_name_is_fenced_before_anybody_is_promoted() {
+    let scene = |third: &str| {
+        draw(&format!(
+            "1x3 plain formed\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause death since 100 served
+             0001-001 parked boot 2\n 0001-002 replica 100 of 0001-001 down 500 data 2 100\n 0001-003 {third} data 1 50"
+        ))
+    };
+    assert_plan(
+        &scene("primary 50"),
+        "order 0001-003 term 2: replicate 10.0.1.2
+         wait FencingPrimary 0001-003",
+    );
+    assert_plan(&scene("primary 50 fenced"), "order 0001-002 term 2: promote, offset at least None");
+    assert_plan(
+        &scene("replica 50 of 0001-001 down 500"),
+        "order 0001-002 term 2: promote, offset at least None",
+    );
+    // One that fell silent has fenced itself after its bound; where nothing guards it, nobody knows.
+    let silent = |third: &str| table(&scene(third).plan().1);
+    assert!(silent("primary 50 guarded silent 4000").contains("order 0001-002 term 2: promote"));
+    for third in ["primary 50 guarded silent 2999", "primary 50 unguarded silent 600000"] {
+        let planned = silent(third);
+        assert!(
+            planned.contains("wait FencingPrimary 0001-003") && !planned.contains("promote"),
+            "{planned}"
+        );
+    }
+}
+
+#[test]
+fn a_replica_that_is_in_sync_with_somebody_else_takes_nothing_over() {
+    let scene = draw(
+        "1x3 plain formed\n lease 0001 holder 0001-001 served\n 0001-001 primary 100 terminating
+         0001-002 replica 100 of 0001-003\n 0001-003 primary 40 fenced",
+    );
+    let planned = table(&scene.plan().1);
+    assert!(planned.contains("wait HandingOver 0001-001") && !planned.contains("hand over"), "{planned}");
+    // And a handover to it that was begun is taken back.
+    let scene = draw(
+        "1x3 plain formed\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause handover since 50 served
+         0001-001 primary 100\n 0001-002 replica 100 of 0001-003\n 0001-003 primary 40 fenced",
+    );
+    let planned = table(&scene.plan().1);
+    assert!(planned.contains("raise 0001 to term 3 holder 0001-001 (adopted)"), "{planned}");
+}
+
+// What proves a death.
+
+#[test]
+fn the_end_of_an_earlier_container_proves_nothing_about_the_present_life() {
+    let scene = |word: &str| {
+        let text = format!(
+            "1x2 plain formed\n lease 0001 holder 0001-001 served\n 0001-001 silent 2000 primary 100 {word}
+             0001-002 replica 100 of 0001-001 down 5000"
+        );
+        table(&draw(&text).plan().1)
+    };
+    assert!(scene("terminated").contains("order 0001-002 term 2: promote"));
+    let stale = scene("terminated-before");
+    assert!(stale.contains("wait NodeUnknown 0001-001") && !stale.contains("promote"), "{stale}");
+}
+
+#[test]
+fn a_pod_that_was_seen_to_end_is_over_for_the_lives_before_that_only() {
+    let mut scene = draw(
+        "1x2 plain formed\n lease 0001 holder 0001-001 served\n 0001-001 nopod\n over pod-0001-001\n 0001-002 replica 100 of 0001-001 down 5000",
+    );
+    assert!(table(&scene.plan().1).contains("(death)"));
+    scene.observed.over.insert("pod-0001-001".into(), support::NOW_MS - 4_000_000);
+    assert!(table(&scene.plan().1).contains("(silence)"));
+}
+
+#[test]
+fn a_report_of_an_earlier_agent_proves_no_death_of_a_later_life() {
+    let mut scene = draw(
+        "1x2 plain formed\n lease 0001 holder 0001-001 served\n 0001-001 silent 2000 primary 100\n 0001-002 replica 100 of 0001-001 down 5000",
+    );
+    // Another operator process has raised the term for an agent that this one has not heard yet.
+    let lease = scene.observed.leases.get_mut("0001").unwrap();
+    lease.boot.agent = kagami_protocol::Boot::agent_name(support::NOW_MS - 1_000, 3);
+    let planned = table(&scene.plan().1);
+    assert!(planned.contains("wait NodeUnknown 0001-001") && !planned.contains("raise"), "{planned}");
+    // The other way about, the agent of the lease is the one before.
+    let lease = scene.observed.leases.get_mut("0001").unwrap();
+    lease.boot.agent = kagami_protocol::Boot::agent_name(support::NOW_MS - 9_000_000, 3);
+    assert!(table(&scene.plan().1).contains("(death)"));
+}
