@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kagami_api::parameters::{self, Family, ParameterProblem};
+use kagami_api::properties as classes;
 use serde_json::{Value as Json, json};
 
 use crate::engines::{self, Lift};
 use crate::evaluate::Evaluator;
 use crate::extras;
-use crate::manifest::{Manifest, attributes};
+use crate::manifest::{Manifest, attributes, tell_recorded};
 use crate::names;
 use crate::properties::{Kind, Property, property, read, required};
 use crate::replication_group::Uses;
@@ -138,6 +139,7 @@ pub(crate) fn subnet_group(
     if !ids.is_empty() && ids.len() <= 20 {
         sheet.set("SubnetIds", json!(ids));
     }
+    tell_recorded(evaluator, resource, &sheet, classes::SUBNET_GROUP);
     Some(Manifest {
         kind: "SubnetGroup",
         name,
@@ -243,6 +245,7 @@ pub(crate) fn parameter_group(evaluator: &Evaluator<'_>, resource: &Resource, us
             }
         }
     }
+    tell_recorded(evaluator, resource, &sheet, classes::PARAMETER_GROUP);
     match name {
         Some(name) if sheet.sound && sound => Converted::Manifest(Manifest {
             kind: "ParameterGroup",

@@ -92,14 +92,23 @@ pub struct Skipped {
 /// Types of ElastiCache that mirror nothing that Kagami is.
 const OTHER_CACHES: [&str; 2] = ["AWS::ElastiCache::CacheCluster", "AWS::ElastiCache::ServerlessCache"];
 
-/// Types whose resources are refused, with the property whose sentence says why.
-const REFUSED_TYPES: [(&str, &str); 5] = [
-    ("AWS::ElastiCache::GlobalReplicationGroup", "globalReplicationGroupId"),
-    ("AWS::ElastiCache::SecurityGroup", "cacheSecurityGroupNames"),
-    ("AWS::ElastiCache::SecurityGroupIngress", "cacheSecurityGroupNames"),
-    (names::USER, "userGroupIds"),
-    (names::USER_GROUP, "userGroupIds"),
-];
+/// Why the resources of a type are refused, if they are.
+fn refusal(kind: &str) -> Option<&'static str> {
+    use kagami_api::properties::{Class, USER, USER_GROUP, sentence};
+    let of_property = |table: &[kagami_api::properties::Property]| match table.first()?.class {
+        Class::Refused(sentence) => Some(sentence),
+        _ => None,
+    };
+    match kind {
+        names::USER => of_property(USER),
+        names::USER_GROUP => of_property(USER_GROUP),
+        "AWS::ElastiCache::GlobalReplicationGroup" => Some(sentence("globalReplicationGroupId")),
+        "AWS::ElastiCache::SecurityGroup" | "AWS::ElastiCache::SecurityGroupIngress" => {
+            Some(sentence("cacheSecurityGroupNames"))
+        }
+        _ => None,
+    }
+}
 
 const KNOWN_TYPES: [&str; 10] = [
     "AWS::ElastiCache::CacheCluster",
@@ -255,12 +264,8 @@ fn is_known(evaluator: &Evaluator<'_>, resource: &Resource) -> bool {
     // A resource that its condition leaves out does no harm.
     if evaluator.is_made(&resource.body, &resource.place()) != Some(false) {
         let kind = value::short(kind);
-        let refused = REFUSED_TYPES.iter().find(|(refused, _)| *refused == kind);
-        let message = match refused {
-            Some((_, field)) => format!(
-                "{kind} is refused: remove the resource and what refers to it ({})",
-                kagami_api::properties::sentence(field).trim_end_matches('.')
-            ),
+        let message = match refusal(&kind) {
+            Some(sentence) => format!("{kind} has to be removed: {}", sentence.trim_end_matches('.')),
             None => {
                 format!("{kind} is not a type of ElastiCache{}", evaluator.findings.hint(&kind, KNOWN_TYPES))
             }

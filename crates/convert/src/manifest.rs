@@ -1,10 +1,12 @@
 //! A Kubernetes object in the making, and what all resources have in common.
 
+use kagami_api::properties::{self as classes, Class};
 use serde_json::{Map, Value as Json, json};
 
 use crate::evaluate::Evaluator;
 use crate::names;
 use crate::problem::{At, Place};
+use crate::properties::Sheet;
 use crate::template::Resource;
 use crate::value::short;
 
@@ -94,4 +96,20 @@ pub(crate) fn attributes(evaluator: &Evaluator<'_>, resource: &Resource) -> bool
         }
     }
     sound
+}
+
+/// Says which properties of a resource are recorded only.
+pub(crate) fn tell_recorded(
+    evaluator: &Evaluator<'_>,
+    resource: &Resource,
+    sheet: &Sheet,
+    classes: &[classes::Property],
+) {
+    for class in classes {
+        if let Class::Recorded(sentence) = class.class
+            && sheet.values.contains_key(class.field)
+        {
+            evaluator.findings.warn(sheet.at(class.name, resource), &resource.place_of(class.name), sentence);
+        }
+    }
 }

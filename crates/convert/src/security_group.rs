@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::evaluate::Evaluator;
 use crate::extras;
-use crate::manifest::{Manifest, attributes};
+use crate::manifest::{Manifest, attributes, tell_recorded};
 use crate::names;
 use crate::problem::{At, Place};
 use crate::properties::{Kind, Property, property, read, required};
@@ -116,6 +116,7 @@ pub(crate) fn convert(
     if !rules.is_empty() {
         sheet.set("Ingress", Json::Array(rules));
     }
+    tell_recorded(evaluator, resource, &sheet, kagami_api::properties::SECURITY_GROUP);
     Some(Manifest {
         kind: "SecurityGroup",
         name,

@@ -215,7 +215,7 @@ fn a_template_that_is_none_is_told_so() {
         ("Resources: {}\nResources: {}", "t:2:1: Resources is written twice in one mapping, first in line 1"),
         (
             "Resources:\n  A: {Type: AWS::ElastiCache::User}",
-            "AWS::ElastiCache::User is refused: remove the resource",
+            "AWS::ElastiCache::User has to be removed: users and user groups are refused",
         ),
         (
             "Resources:\n  A: {Type: AWS::Elasticache::ReplicationGroup}",
