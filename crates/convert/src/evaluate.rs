@@ -136,7 +136,7 @@ impl<'a> Evaluator<'a> {
             }
             Body::Scalar { text, plain } => {
                 self.spend(text.len());
-                Value::Text(Text { plain: *plain, ..Text::plain(text) }.resolve())
+                Value::Text(Text { plain: *plain, ..Text::plain(text) }.resolve(&self.options.imports))
             }
             Body::List(items) => {
                 // Every item is looked at, so that every problem is reported.
@@ -300,7 +300,7 @@ impl<'a> Evaluator<'a> {
             self.findings.error(at, place, format!("this text has more than {MOST_TEXT_BYTES} bytes"));
             return None;
         }
-        Some(Value::Text(text.resolve()))
+        Some(Value::Text(text.resolve(&self.options.imports)))
     }
 
     fn call(&self, call: &Entry, place: &Place) -> Option<Value> {

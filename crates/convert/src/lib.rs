@@ -61,7 +61,7 @@ pub struct Options {
     /// `AWS::StackName`. Names that the template does not give begin with it.
     pub stack_name: Option<String>,
     /// What `Fn::ImportValue` gives, by export name. `STACK.Outputs.NAME` is the output of a nested stack, and `Fn::GetAZs` or
-    /// `Fn::GetAZs:REGION` are zones, with commas between them.
+    /// `Fn::GetAZs:REGION` are zones, with commas between them; `ssm:NAME` is a parameter of Systems Manager.
     pub imports: BTreeMap<String, String>,
     /// The namespace of the manifests and of the endpoints in outputs (there `default` where none is given).
     pub namespace: Option<String>,

@@ -47,7 +47,7 @@ const MOST_ALLOWED_VALUES: usize = 50_000;
 /// Reads the section Parameters with the values that were given.
 pub(crate) fn read(template: &Template, options: &Options, findings: &Findings) -> Parameters {
     let mut parameters = Parameters::new();
-    let mut reader = Reader { findings, matched: 0, allowed: 0 };
+    let mut reader = Reader { findings, imports: &options.imports, matched: 0, allowed: 0 };
     if let Some(entry) = template.parameters.get(MOST_PARAMETERS) {
         let message = format!("a template has at most {MOST_PARAMETERS} parameters");
         findings.error(entry.at, &Place::section("Parameters"), message);
@@ -74,6 +74,7 @@ pub(crate) fn read(template: &Template, options: &Options, findings: &Findings) 
 
 struct Reader<'a> {
     findings: &'a Findings,
+    imports: &'a BTreeMap<String, String>,
     matched: usize,
     allowed: usize,
 }
@@ -169,7 +170,7 @@ impl Reader<'_> {
         let plain = given.is_some() || default.is_some_and(|default| !is_quoted(&default.value));
         let text = |value: &str| match rules.secret {
             true => Text::secret(value, Secret::Parameter),
-            false => Text { plain, ..Text::plain(value) }.resolve(),
+            false => Text { plain, ..Text::plain(value) }.resolve(self.imports),
         };
         if value.len() > MOST_BYTES {
             let message =

@@ -1,5 +1,7 @@
 //! What an expression of a template evaluates to.
 
+use std::collections::BTreeMap;
+
 use crate::problem::At;
 
 /// A value and where it was written.
@@ -103,8 +105,9 @@ impl Text {
         self.mirrored |= other.mirrored;
     }
 
-    /// Recognizes dynamic references (`{{resolve:service:…}}`) in a text that is complete.
-    pub(crate) fn resolve(mut self) -> Self {
+    /// Recognizes dynamic references (`{{resolve:service:…}}`) in a text that is complete. What `imports` has as `ssm:NAME`
+    /// is the value of that parameter.
+    pub(crate) fn resolve(mut self, imports: &BTreeMap<String, String>) -> Self {
         if !self.text.contains("{{resolve:") || self.secret.is_some() {
             return self;
         }
@@ -115,7 +118,7 @@ impl Text {
             let Some(length) = rest[start..].find("}}") else { break };
             let (before, reference) = (&rest[..start], &rest[start..start + length + 2]);
             done.append(&Self::plain(before));
-            done.append(&dynamic(reference));
+            done.append(&dynamic(reference, imports));
             rest = &rest[start + length + 2..];
         }
         done.append(&Self::plain(rest));
@@ -126,7 +129,7 @@ impl Text {
     }
 }
 
-fn dynamic(reference: &str) -> Text {
+fn dynamic(reference: &str, imports: &BTreeMap<String, String>) -> Text {
     let inner = reference.trim_start_matches("{{resolve:").trim_end_matches("}}");
     let (service, rest) = inner.split_once(':').unwrap_or((inner, ""));
     match service {
@@ -145,8 +148,17 @@ fn dynamic(reference: &str) -> Text {
         }
         "ssm" => {
             let name = rest.split(':').next().unwrap_or(rest);
-            let why = format!("the SSM parameter {name} can only be read on AWS; write its value");
-            Text::unknown(reference, why)
+            let import = format!("ssm:{name}");
+            match imports.get(&import) {
+                Some(value) => Text::plain(value),
+                None => {
+                    let name = short(name);
+                    let why = format!(
+                        "the SSM parameter {name} can only be read on AWS: give its value with --import ssm:{name}=VALUE"
+                    );
+                    Text::unknown(reference, why)
+                }
+            }
         }
         other => {
             let why =

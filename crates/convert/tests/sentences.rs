@@ -1,6 +1,6 @@
 //! One thing at a time: what a template says, and the sentence or the value that comes of it.
 
-#![expect(clippy::panic, reason = "a test may panic")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
@@ -275,6 +275,18 @@ fn no_secret_is_ever_printed() {
     assert_eq!(converted.outputs["Url"], "redis://:****@group.default.svc.cluster.local");
     assert_eq!(converted.outputs["Dynamic"], "****@group");
     assert!(!format!("{converted:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_parameter_of_systems_manager_can_be_given() {
+    let mut options = options("t");
+    options.imports.insert("ssm:/cache/version".to_owned(), "7.1".to_owned());
+    let text = group(
+        "EngineVersion: '{{resolve:ssm:/cache/version:3}}'\nReplicationGroupDescription: !Sub 'v{{resolve:ssm:/cache/version}}'",
+    );
+    let converted = convert(&text, &options).unwrap();
+    assert_eq!(converted.manifests[0]["spec"]["engineVersion"], "7.1");
+    assert_eq!(converted.manifests[0]["spec"]["replicationGroupDescription"], "v7.1");
 }
 
 #[test]
