@@ -26,6 +26,7 @@ fn finish(crd: CustomResourceDefinition, rules: &[AdmissionRule]) -> CustomResou
     let Ok(mut value) = serde_json::to_value(&crd) else { return crd };
     if let Some(schema) = value.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
         tidy(schema);
+        bound_addresses(schema);
         rules::install(schema, rules);
     }
     serde_json::from_value(value).unwrap_or(crd)
@@ -56,6 +57,27 @@ fn tidy(schema: &mut Value) {
     }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(tidy);
+    }
+}
+
+/// A range of addresses, as far as a pattern can tell; the operator reads it.
+const ADDRESSES: &str =
+    r"^([0-9]{1,3}([.][0-9]{1,3}){3}/[0-9]{1,2}|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/[0-9]{1,3})$";
+
+/// The peer of an ingress is Kubernetes' own type, whose addresses are any text; a NetworkPolicy with such a text is refused, and
+/// then it is late.
+fn bound_addresses(schema: &mut Value) {
+    let block = "/properties/spec/properties/ingress/items/properties/from/properties/ipBlock/properties";
+    let Some(Value::Object(block)) = schema.pointer_mut(block) else { return };
+    let range = [("maxLength", Value::from(49)), ("pattern", Value::from(ADDRESSES))];
+    if let Some(Value::Object(cidr)) = block.get_mut("cidr") {
+        cidr.extend(range.clone().map(|(key, value)| (key.to_owned(), value)));
+    }
+    if let Some(Value::Object(except)) = block.get_mut("except") {
+        except.insert("maxItems".to_owned(), Value::from(64));
+        if let Some(Value::Object(items)) = except.get_mut("items") {
+            items.extend(range.map(|(key, value)| (key.to_owned(), value)));
+        }
     }
 }
 

@@ -247,6 +247,25 @@ fn a_field_of_the_spec_says_its_class() {
     }
 }
 
+/// What can be done to a group that runs is asked as often as what a field is.
+#[test]
+fn a_field_in_effect_says_when_a_change_of_it_holds() {
+    let group = &schemas()[0].1["properties"]["spec"]["properties"];
+    for property in
+        properties::REPLICATION_GROUP.iter().filter(|property| property.class == properties::Class::InEffect)
+    {
+        let description = group[property.field]["description"].as_str().unwrap();
+        let words = match property.update {
+            properties::Update::AtOnce => "at once",
+            properties::Update::NextStart => "from the next start of an engine",
+            properties::Update::Waits => "waits in this version",
+            properties::Update::Never => "Cannot be changed later",
+            properties::Update::Nothing => "",
+        };
+        assert!(description.contains(words), "{}: {words}: {description}", property.field);
+    }
+}
+
 /// `kubectl get rg` while the reference template comes up.
 #[test]
 fn the_columns_of_a_group_read_well_in_a_hundred_characters() {

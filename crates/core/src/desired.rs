@@ -7,6 +7,8 @@
 //! than the operator, and because what depends on a custom parameter group cannot be seen by looking at one object.
 
 mod engine;
+mod ingress;
+mod pods;
 pub mod referred;
 mod refused;
 mod resources;
@@ -257,10 +259,10 @@ pub fn resolve(rg: &ReplicationGroup, refs: &References, tables: &Tables) -> Res
     let resources = resources::resolve(spec, &options, &group, engine.family, tables, &mut refusals);
     let port = port(spec, &mut refusals);
     let bus_port = bus_port(&namespace, &name, port, engine.engine.version, cluster_mode, &mut refusals);
-    let ingress = ingress(spec, refs, port, &mut refusals);
-    let pod = pod_options(&options, refs, &mut refusals);
+    let ingress = ingress::resolve(spec, refs, port, &mut refusals);
+    let pod = pods::resolve(&options, refs, &mut refusals);
     let storage = resources::storage(&options, &mut refusals);
-    let tags = tags(spec, &mut refusals);
+    let tags = pods::tags(spec, &mut refusals);
 
     if !refusals.0.is_empty() {
         return Err(refusals.0);
@@ -412,121 +414,6 @@ fn own_bus_port(namespace: &str, name: &str, port: u16) -> u16 {
         true => bus_port + 1,
         false => bus_port,
     }
-}
-
-/// The peers of all security groups that open the port.
-fn ingress(
-    spec: &ReplicationGroupSpec,
-    refs: &References,
-    port: u16,
-    refusals: &mut Refusals,
-) -> Option<Vec<NetworkPolicyPeer>> {
-    let ids = spec.security_group_ids.as_ref().filter(|ids| !ids.is_empty())?;
-    let mut peers: Vec<NetworkPolicyPeer> = Vec::new();
-    for id in ids {
-        let Some(group) = refs.security_groups.get(id) else {
-            refusals.add(
-                Reason::SecurityGroupNotFound,
-                "securityGroupIds",
-                format!("The security group '{id}' does not exist"),
-            );
-            continue;
-        };
-        for rule in &group.spec.ingress {
-            let from = rule.from_port.unwrap_or(0);
-            let to = rule.to_port.unwrap_or(rule.from_port.unwrap_or(i32::from(u16::MAX)));
-            if (from..=to).contains(&i32::from(port)) && !peers.contains(&rule.from) {
-                peers.push(rule.from.clone());
-            }
-        }
-    }
-    Some(peers)
-}
-
-fn pod_options(
-    options: &v1alpha1::KubernetesOptions,
-    refs: &References,
-    refusals: &mut Refusals,
-) -> PodOptions {
-    let mut node_selector = options.node_selector.clone().unwrap_or_default();
-    for (key, value) in refs.subnet_group.iter().flat_map(|group| group.spec.node_selector.iter().flatten()) {
-        if node_selector.insert(key.clone(), value.clone()).is_some_and(|ours| ours != *value) {
-            refusals.combination(
-                "kubernetes.nodeSelector",
-                format!("kubernetes.nodeSelector and the subnet group ask for different values of {key}."),
-            );
-        }
-    }
-    let labels = options.pod_labels.clone().unwrap_or_default();
-    let annotations = options.pod_annotations.clone().unwrap_or_default();
-    for (property, map) in [("kubernetes.podLabels", &labels), ("kubernetes.podAnnotations", &annotations)] {
-        for key in map.keys().filter(|key| is_reserved(key)) {
-            refusals.value(property, format!("{property} must not set {key}: it belongs to Kagami."));
-        }
-        for key in map.keys().filter(|key| !is_label_key(key)) {
-            refusals
-                .value(property, format!("{property} has the key {key:?}, which Kubernetes does not allow."));
-        }
-    }
-    for (key, value) in labels.iter().filter(|(_, value)| !value.is_empty() && !is_label_name(value)) {
-        refusals.value(
-            "kubernetes.podLabels",
-            format!("kubernetes.podLabels gives {key} the value {value:?}, which Kubernetes does not allow."),
-        );
-    }
-    PodOptions {
-        labels,
-        annotations,
-        node_selector,
-        tolerations: options.tolerations.clone().unwrap_or_default(),
-        priority_class_name: options.priority_class_name.clone(),
-    }
-}
-
-fn is_reserved(key: &str) -> bool {
-    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-    // Membership in a security group is the one thing of ours that a person may say of a pod.
-    let ours = prefix == names::GROUP || prefix.ends_with(&format!(".{}", names::GROUP));
-    prefix == "app.kubernetes.io" || (ours && !key.starts_with(names::SECURITY_GROUP_MEMBER_PREFIX))
-}
-
-fn is_label_key(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((prefix, name)) => {
-            let legal = |part: &str| {
-                is_label_name(part) && part.bytes().all(|b| !b.is_ascii_uppercase() && b != b'_')
-            };
-            prefix.len() <= 253 && prefix.split('.').all(legal) && is_label_name(name)
-        }
-        None => is_label_name(key),
-    }
-}
-
-fn is_label_name(text: &str) -> bool {
-    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    text.len() <= 63
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-        && edge(text.bytes().next())
-        && edge(text.bytes().next_back())
-}
-
-fn tags(spec: &ReplicationGroupSpec, refusals: &mut Refusals) -> BTreeMap<String, String> {
-    let mut tags = BTreeMap::new();
-    for tag in spec.tags.iter().flatten() {
-        if tag.key.is_empty() || tag.key.chars().count() > 128 || tag.value.chars().count() > 256 {
-            refusals.value("tags", format!("The tag {:?} is too long, or its key is empty: a key has 1 to 128 characters, a value up to 256.", tag.key));
-        }
-        if tag.key.starts_with("aws:") {
-            refusals.value("tags", "tags must not have keys that begin with aws:.");
-        }
-        if tags.insert(tag.key.clone(), tag.value.clone()).is_some() {
-            refusals.value("tags", format!("Duplicate tag keys found: {}", tag.key));
-        }
-    }
-    if tags.len() > 50 {
-        refusals.value("tags", format!("A group has at most 50 tags, and this one has {}.", tags.len()));
-    }
-    tags
 }
 
 /// The properties that are recorded, as far as the spec gives them; and what an omission would mean elsewhere.

@@ -258,3 +258,29 @@ fn a_template_that_is_built_from_what_was_kept_is_the_same_template() {
         assert!(covers(&set, &before[&key]), "{}", node.name);
     }
 }
+
+/// A tag may have any letters; an annotation's name may not, and must not be empty.
+#[test]
+fn every_tag_is_an_annotation_of_every_object_and_none_hides_another() {
+    let keys =
+        ["team", "a/b", "a_b", "\u{65e5}\u{672c}", "\u{5357}", "--", &"x/".repeat(60), &"x/".repeat(61)];
+    let tags: Vec<Value> =
+        keys.iter().map(|key| json!({ "key": key, "value": format!("of {key}") })).collect();
+    let group = desired_with("1x2", true, false, &json!({ "tags": tags }));
+    for (kind, object) in objects(&group) {
+        let annotations = object.pointer("/metadata/annotations").unwrap().as_object().unwrap();
+        let ours: Vec<(&String, &Value)> =
+            annotations.iter().filter(|(key, _)| key.starts_with("tags.elasticache.kagami.dev/")).collect();
+        for key in keys {
+            let held = ours.iter().filter(|(_, value)| **value == format!("of {key}")).count();
+            assert_eq!(held, 1, "{kind:?}: {key} in {ours:?}");
+        }
+        for (key, _) in ours {
+            let name = key.trim_start_matches("tags.elasticache.kagami.dev/");
+            let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            let edges = [name.chars().next(), name.chars().last()];
+            let whole = edges.iter().all(|edge| edge.is_some_and(|edge| edge.is_ascii_alphanumeric()));
+            assert!(legal && whole && name.len() <= 63, "{kind:?}: {key}");
+        }
+    }
+}

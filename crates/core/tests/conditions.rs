@@ -74,6 +74,20 @@ fn cases() -> Vec<Case> {
         refused: (given, without()),
         words,
     };
+    let clients = |block: Value| {
+        let ingress = json!({ "groupDescription": "d", "ingress": [{ "from": { "ipBlock": block } }] });
+        let group = SecurityGroup::new("clients", serde_json::from_value(ingress).unwrap());
+        References {
+            security_groups: BTreeMap::from([("clients".to_owned(), group)]),
+            ..References::default()
+        }
+    };
+    let addresses = |good: Value, bad: Value, words| Case {
+        number: "G03",
+        accepted: (json!({ "securityGroupIds": ["clients"] }), clients(good)),
+        refused: (json!({ "securityGroupIds": ["clients"] }), clients(bad)),
+        words,
+    };
     let two = |first: &str, second: &str| json!({ "nodeGroupConfiguration": [{ "slots": first }, { "slots": second }] });
     let zoned = json!({ "multiAZEnabled": true, "numCacheClusters": 2, "cacheSubnetGroupName": "subnets" });
     vec![
@@ -172,6 +186,16 @@ fn cases() -> Vec<Case> {
             json!({ "timeout": "19" }),
             "is not allowed for parameter",
         ),
+        addresses(
+            json!({ "cidr": "10.0.0.0/8" }),
+            json!({ "cidr": "10.0.0.0/33" }),
+            "which is no range of addresses",
+        ),
+        addresses(
+            json!({ "cidr": "fd00::/8", "except": ["fd00:1::/32"] }),
+            json!({ "cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"] }),
+            "which is not a part of",
+        ),
         missing(mine(), "CacheParameterGroup not found"),
         missing(json!({ "cacheSubnetGroupName": "subnets" }), "CacheSubnetGroup not found"),
         missing(json!({ "securityGroupIds": ["clients"] }), "does not exist"),
@@ -222,4 +246,40 @@ fn every_condition_of_the_table_is_tried() {
 #[test]
 fn a_group_that_gives_no_number_of_nodes_has_one() {
     assert_eq!(resolved(&json!({}), &References::default()).unwrap().nodes().count(), 1);
+}
+
+/// Whoever reads `kubectl explain rg.spec` writes these.
+#[test]
+fn the_shapes_that_the_spec_is_explained_with_are_right() {
+    let definition = serde_json::to_value(&kagami_api::crds()[0]).unwrap();
+    let explained =
+        definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/description").unwrap();
+    let explained = explained.as_str().unwrap();
+    for (words, more, nodes) in [
+        ("One node: numCacheClusters: 1.", "", 1),
+        ("two replicas: numCacheClusters: 3, automaticFailoverEnabled: true.", "", 3),
+        ("a replica each: numNodeGroups: 3, replicasPerNodeGroup: 1.", "", 6),
+        ("of one shard with a replica: clusterMode: enabled, replicasPerNodeGroup: 1.", "", 2),
+        ("One node: numCacheClusters: 1.", "engine: valkey, automaticFailoverEnabled: false", 1),
+        ("two replicas: numCacheClusters: 3, automaticFailoverEnabled: true.", "engine: valkey", 3),
+        (
+            "a replica each: numNodeGroups: 3, replicasPerNodeGroup: 1.",
+            "engine: valkey, multiAZEnabled: true",
+            6,
+        ),
+    ] {
+        assert!(explained.contains(words), "{words}: {explained}");
+        let (_, fields) = words.split_once(": ").unwrap();
+        let spec: serde_json::Map<String, Value> = format!("{}, {more}", fields.trim_end_matches('.'))
+            .split(", ")
+            .filter_map(|field| field.split_once(": "))
+            .map(|(field, value)| {
+                let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+                (field.to_owned(), value)
+            })
+            .collect();
+        let spec = Value::Object(spec);
+        let desired = resolved(&spec, &References::default());
+        assert_eq!(desired.map(|desired| desired.nodes().count()), Ok(nodes), "{spec}");
+    }
 }

@@ -231,6 +231,7 @@ pub const NUMBERED: &[Numbered] = &[
     numbered("S01", "The name of a subnet group.", "", ""),
     numbered("G01", "Who may connect.", "", ""),
     numbered("G02", "On which ports.", "ports 0 to 65535", ""),
+    numbered("G03", "From which addresses.", "cidr and except: a range such as 10.0.0.0/8 or fd00::/8", ""),
     numbered("R01", "What is referred to is there.", "", "The group goes on by itself as soon as it is."),
 ];
 
@@ -299,6 +300,8 @@ pub const CONDITIONS: &[Condition] = &[
         "cacheParameterGroupName",
         "is not allowed for parameter",
     ),
+    condition("G03", Reason::InvalidParameterValue, "securityGroupIds", "which is no range of addresses"),
+    condition("G03", Reason::InvalidParameterValue, "securityGroupIds", "which is not a part of"),
     condition(
         "R01",
         Reason::CacheParameterGroupNotFound,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::Quantity;
-use crate::v1alpha1::replication_group::words;
+use crate::v1alpha1::words::words;
 
 /// What CloudFormation has no word for: how the nodes of the group run on Kubernetes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,15 +6,15 @@ mod replication_group;
 mod security_group;
 mod status;
 mod subnet_group;
+mod words;
 
 pub use kubernetes::{
     ComputeResources, ImagePullPolicy, KubernetesOptions, ResourceAmounts, SecretName, StorageOptions,
 };
 pub use parameter_group::{ParameterGroup, ParameterGroupSpec};
 pub use replication_group::{
-    CloudWatchLogsDetails, ClusterMode, DeletionPolicy, DestinationDetails, DestinationType, Durability,
-    Engine, IpDiscovery, KinesisFirehoseDetails, LogDeliveryConfiguration, LogFormat, LogType, NetworkType,
-    NodeGroupConfiguration, ReplicationGroup, ReplicationGroupSpec, Tag, TransitEncryptionMode, UpdatePolicy,
+    CloudWatchLogsDetails, DestinationDetails, KinesisFirehoseDetails, LogDeliveryConfiguration,
+    NodeGroupConfiguration, ReplicationGroup, ReplicationGroupSpec, Tag, UpdatePolicy,
 };
 pub use security_group::{Ingress, SecurityGroup, SecurityGroupSpec};
 pub use status::{
@@ -22,3 +22,7 @@ pub use status::{
     PendingModifiedValues, ReadEndpoint, ReferredStatus, ReplicationGroupStatus, Resolved, Role, Switch,
 };
 pub use subnet_group::{SubnetGroup, SubnetGroupSpec};
+pub use words::{
+    ClusterMode, DeletionPolicy, DestinationType, Durability, Engine, IpDiscovery, LogFormat, LogType,
+    NetworkType, TransitEncryptionMode,
+};

@@ -6,8 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::v1alpha1::kubernetes::KubernetesOptions;
 use crate::v1alpha1::status::ReplicationGroupStatus;
+use crate::v1alpha1::words::{
+    ClusterMode, DeletionPolicy, DestinationType, Durability, Engine, IpDiscovery, LogFormat, LogType,
+    NetworkType, TransitEncryptionMode,
+};
 
 /// The properties of `AWS::ElastiCache::ReplicationGroup`, in camelCase, and what Kubernetes needs to know beside them.
+///
+/// Every group gives replicationGroupDescription and cacheNodeType, and its shape. One node: numCacheClusters: 1. A primary with
+/// two replicas: numCacheClusters: 3, automaticFailoverEnabled: true. A Redis Cluster of three shards with a replica each:
+/// numNodeGroups: 3, replicasPerNodeGroup: 1. A Redis Cluster of one shard with a replica: clusterMode: enabled,
+/// replicasPerNodeGroup: 1. For Valkey add engine: valkey, and to a single node of it automaticFailoverEnabled: false. For copies
+/// in different zones add multiAZEnabled: true. To keep data when every node has stopped, add kubernetes.storage.
+///
+/// Zones are values of the label topology.kubernetes.io/zone of machines. What a group refers to (parameter group, subnet group,
+/// security groups) is an object of that name in the same namespace, and may be made later.
 ///
 /// Every property is in one of four classes. In effect: it does what ElastiCache documents. Met by itself: what is asked for is
 /// so anyway. Recorded: kept without an effect, and named in the condition NotInEffect. Refused: with a sentence that says what
@@ -41,12 +54,12 @@ use crate::v1alpha1::status::ReplicationGroupStatus;
 #[serde(rename_all = "camelCase")]
 pub struct ReplicationGroupSpec {
     /// What the group is for, in your words: 1 to 255 characters. The only property that ElastiCache requires.
-    /// In effect: shown here and exported; it changes nothing else. Can be changed at any time.
+    /// In effect: shown here and exported; it changes nothing else. A change holds at once.
     #[schemars(length(min = 1, max = 255))]
     pub replication_group_description: String,
 
     /// The id of the group. Here metadata.name is the id, and this, where it is given, must be the same when lower-cased.
-    /// In effect. Cannot be changed, as a name cannot.
+    /// In effect. Cannot be changed later, as a name cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40))]
     pub replication_group_id: Option<String>,
@@ -67,22 +80,24 @@ pub struct ReplicationGroupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_minor_version_upgrade: Option<bool>,
 
-    /// Whether a replica is promoted when the primary fails. In effect. With cluster mode enabled it must not be false; with
-    /// cluster mode disabled it needs at least two nodes, and false with several nodes is refused in this version.
-    /// Default: on wherever there is a replica (ElastiCache's default for Redis with cluster mode disabled is off: say true to
-    /// mean the same in both places).
+    /// Whether a replica is promoted when the primary fails. In effect. With cluster mode enabled it must not be false. With
+    /// cluster mode disabled true needs at least two nodes, a single node of Valkey must say false, and false with several nodes
+    /// is refused in this version. A change holds at once. Default: on wherever there is a replica (ElastiCache's default for
+    /// Redis with cluster mode disabled is off: say true to mean the same in both places).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automatic_failover_enabled: Option<bool>,
 
-    /// The node type, such as cache.t4g.micro: it decides the memory of every node (request and limit), maxmemory, and the CPU
-    /// request. In effect; may be left out only where kubernetes.resources.limits.memory is given.
+    /// The node type, by ElastiCache's names, such as cache.t4g.micro (0.5 GiB), cache.t4g.medium (3.09 GiB) or cache.m7g.large
+    /// (6.38 GiB): it decides the memory of every node (request and limit), maxmemory (three quarters of it), and the CPU request.
+    /// In effect; may be left out only where kubernetes.resources.limits.memory is given. A change waits in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub cache_node_type: Option<String>,
 
-    /// The parameter group: a built-in default.* group, or the name of a ParameterGroup in this namespace. It must be of the
-    /// family of the engine version, and its cluster-enabled decides the cluster mode where clusterMode is not given. In effect.
-    /// Default: the default group of the family, with .cluster.on where cluster mode is enabled.
+    /// The parameter group: the name of a ParameterGroup in this namespace, or a built-in group: default.redis6.x, default.redis7,
+    /// default.valkey7, default.valkey8 or default.valkey9, each with .cluster.on at the end for cluster mode enabled. It must be
+    /// of the family of the engine version, and its cluster-enabled decides the cluster mode where clusterMode is not given. In
+    /// effect. A change holds from the next start of an engine. Default: the built-in group that fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub cache_parameter_group_name: Option<String>,
@@ -92,15 +107,15 @@ pub struct ReplicationGroupSpec {
     #[schemars(length(max = 16), inner(length(max = 255)), extend("x-kubernetes-list-type" = "set"))]
     pub cache_security_group_names: Option<Vec<String>>,
 
-    /// The SubnetGroup in this namespace that says in which zones the nodes may be. In effect. Default: every zone.
-    /// Cannot be changed later.
+    /// The SubnetGroup in this namespace that says in which zones the nodes may be. In effect. Cannot be changed later; the zones
+    /// of the SubnetGroup can. Default: every zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub cache_subnet_group_name: Option<String>,
 
-    /// enabled (Redis Cluster, one or more shards) or disabled (one primary with replicas). In effect; compatible is refused in
-    /// this version. Default: what the parameter group's cluster-enabled says; without a parameter group, enabled exactly where
-    /// there are several shards.
+    /// enabled (Redis Cluster, one or more shards; clients must speak its protocol) or disabled (one primary with replicas, for
+    /// any client). In effect; compatible is refused in this version. Cannot be changed later. Default: what the parameter group's
+    /// cluster-enabled says; without a parameter group, enabled exactly where there are several shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ClusterMode")]
     pub cluster_mode: Option<ClusterMode>,
@@ -114,14 +129,15 @@ pub struct ReplicationGroupSpec {
     #[schemars(with = "Durability")]
     pub durability: Option<Durability>,
 
-    /// redis or valkey. In effect. Default: redis. valkey cannot be changed back to redis.
+    /// redis or valkey. In effect. A change from redis to valkey waits in this version; valkey is never changed to redis.
+    /// Default: redis, unless the operator's table says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Engine")]
     pub engine: Option<Engine>,
 
-    /// The version of the engine without its patch level, such as 6.2 or 8.1; 6.x means the newest 6. Which versions there are
-    /// and which image each one has is the operator's table. In effect. Default: the newest version of the engine that the table
-    /// has. Never decreases.
+    /// The version of the engine without its patch level, in quotes; 6.x means the newest 6. The operator's table has the versions
+    /// and their images; as it comes, redis: 6.2, 7.0, 7.1; valkey: 7.2, 8.0, 8.1, 8.2, 9.0, 9.1. In effect. A change waits in this
+    /// version, and never decreases it. Default: the newest version of the engine that the table has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub engine_version: Option<String>,
@@ -147,8 +163,8 @@ pub struct ReplicationGroupSpec {
     pub log_delivery_configurations: Option<Vec<LogDeliveryConfiguration>>,
 
     /// Whether the copies of a shard must be in different zones. In effect, as a hard rule: never all copies of a shard in one
-    /// zone, also after a failover. Needs a replica in every shard and at least two zones. Default: false, which spreads the
-    /// copies as well as the zones allow.
+    /// zone, also after a failover. Needs a replica in every shard and at least two zones. A change holds at once for nodes that
+    /// are made. Default: false, which spreads the copies as well as the zones allow.
     #[serde(rename = "multiAZEnabled", default, skip_serializing_if = "Option::is_none")]
     pub multi_az_enabled: Option<bool>,
 
@@ -158,8 +174,9 @@ pub struct ReplicationGroupSpec {
     #[schemars(with = "NetworkType")]
     pub network_type: Option<NetworkType>,
 
-    /// One entry for each node group (shard): its id, zones, number of replicas and slots. In effect. As many entries as
-    /// numNodeGroups, where both are given; alone it defines the number of shards. Slots count only when the group is created.
+    /// One entry for each node group (shard): its id, zones, number of replicas and slots, each of which may be left out. In
+    /// effect. As many entries as numNodeGroups, where both are given; alone it defines the number of shards. A change waits in
+    /// this version, save that replicas are added. Slots count only when the group is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 90))]
     pub node_group_configuration: Option<Vec<NodeGroupConfiguration>>,
@@ -170,25 +187,27 @@ pub struct ReplicationGroupSpec {
     pub notification_topic_arn: Option<String>,
 
     /// The number of nodes, primary included, of a group with cluster mode disabled: 1 to 6. In effect. Not together with
-    /// several shards, and only together with a replicasPerNodeGroup that says the same. Default: 1.
+    /// several shards, and only together with a replicasPerNodeGroup that says the same. More nodes are added at once; fewer
+    /// wait in this version. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 6))]
     pub num_cache_clusters: Option<i32>,
 
-    /// The number of node groups (shards): 1 to 500. In effect. It does not decide the cluster mode where there is a parameter
-    /// group or clusterMode. Default: the entries of nodeGroupConfiguration, else 1.
+    /// The number of node groups (shards): 1 to 500, with at most 500 nodes in all. In effect. Several enable cluster mode; 1 says
+    /// nothing about it: give clusterMode. A change waits in this version. Default: the entries of nodeGroupConfiguration, else 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 500))]
     pub num_node_groups: Option<i32>,
 
-    /// The port that every node accepts connections on: 1150 to 65535, save 8379 and 8380, which the node's agent uses.
-    /// In effect. Default: 6379. Cannot be changed later.
+    /// The port that every node accepts connections on: 1150 to 65535 (55535 for a Redis Cluster before 7.0), save 8379 and 8380,
+    /// which the node's agent uses. In effect. Cannot be changed later. Default: 6379.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1150, max = 65535))]
     pub port: Option<i32>,
 
     /// Cluster mode disabled only: the zone of every node, the first being the primary's at the start. As many as there are
-    /// nodes; a zone may stand several times. In effect. Default: Kagami spreads the nodes. Cannot be changed later.
+    /// nodes; a zone may stand several times. In effect. Cannot be changed later, save that zones are added or taken away at the
+    /// end together with nodes. Default: Kagami spreads the nodes.
     #[serde(rename = "preferredCacheClusterAZs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 6), inner(length(min = 1, max = 63)))]
     pub preferred_cache_cluster_azs: Option<Vec<String>>,
@@ -204,14 +223,15 @@ pub struct ReplicationGroupSpec {
     #[schemars(length(max = 63))]
     pub primary_cluster_id: Option<String>,
 
-    /// The number of replicas in each node group (shard): 0 to 5. In effect; replicaCount of a node group comes before it.
-    /// Default: 0.
+    /// The number of replicas in each node group (shard), beside its primary: 0 to 5. In effect; replicaCount of a node group comes
+    /// before it. More replicas are added at once; fewer wait in this version. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 5))]
     pub replicas_per_node_group: Option<i32>,
 
-    /// The SecurityGroups in this namespace whose ingress may reach the group's port. In effect: they become one NetworkPolicy.
-    /// Default: no policy.
+    /// The SecurityGroups in this namespace whose ingress may reach the group's port. In effect: they become one NetworkPolicy,
+    /// which protects where the cluster's network plugin enforces it. A change holds at once. Default: no policy, so whoever
+    /// reaches the pods may connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
     pub security_group_ids: Option<Vec<String>>,
@@ -242,8 +262,8 @@ pub struct ReplicationGroupSpec {
     #[schemars(length(max = 63))]
     pub snapshotting_cluster_id: Option<String>,
 
-    /// Tags of the group. In effect: annotations of everything that Kagami makes for it, and labels where the tag is legal as
-    /// one. At most 50, keys once each and not beginning with aws:.
+    /// Tags of the group, as in key: team, value: shop. In effect: annotations of everything that Kagami makes for it, and labels
+    /// where the tag is legal as one. At most 50, keys once each and not beginning with aws:. A change holds at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 50),
@@ -267,17 +287,18 @@ pub struct ReplicationGroupSpec {
     pub user_group_ids: Option<Vec<String>>,
 
     /// The resource attribute DeletionPolicy: what becomes of the nodes and their volumes when this object is deleted. Delete
-    /// removes them. Retain leaves them running, for you to look after. Snapshot is refused in this version. Default: Delete.
+    /// removes them. Retain leaves them running, for you to look after. Snapshot is refused in this version. A change holds at
+    /// once. Default: Delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DeletionPolicy")]
     pub deletion_policy: Option<DeletionPolicy>,
 
-    /// The resource attribute UpdatePolicy.
+    /// The resource attribute UpdatePolicy: how a change of the number of shards is carried out. In effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "UpdatePolicy")]
     pub update_policy: Option<UpdatePolicy>,
 
-    /// What CloudFormation has no word for.
+    /// What CloudFormation has no word for: image, storage, resources, nodeSelector, tolerations, labels and more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "KubernetesOptions")]
     pub kubernetes: Option<KubernetesOptions>,
@@ -292,7 +313,8 @@ pub struct NodeGroupConfiguration {
     #[schemars(length(min = 1, max = 4), pattern("^0*[1-9][0-9]*$"))]
     pub node_group_id: Option<String>,
 
-    /// The zone of the first node, which is the primary at the start. Default: Kagami spreads the nodes.
+    /// The zone of the first node, which is the primary at the start; a failover moves the role, not the node. Default: Kagami
+    /// spreads the nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub primary_availability_zone: Option<String>,
@@ -331,9 +353,9 @@ pub struct Tag {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdatePolicy {
-    /// Whether a change of the number or the shape of the shards is carried out online. false refuses such a change: here a
-    /// group is never replaced, because its data would be lost. This version carries out no such change either way, and says
-    /// so with the reason UnsupportedModification. Default: true.
+    /// Whether a change of the number of shards is carried out online. false refuses such a change at once: here a group is never
+    /// replaced, because its data would be lost. With true it waits in this version, which says so with the reason
+    /// UnsupportedModification. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_online_resharding: Option<bool>,
 }
@@ -382,144 +404,4 @@ pub struct KinesisFirehoseDetails {
     /// The name of the delivery stream.
     #[schemars(length(max = 64))]
     pub delivery_stream: String,
-}
-
-/// Declares a closed set of words that stand in a spec, with the text of each.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+
-        }
-
-        impl $name {
-            /// All words of the set.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The word as it is written in a spec or status.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)+
-                }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-pub(crate) use words;
-
-words! {
-    /// The cluster mode.
-    ClusterMode {
-        /// The Redis Cluster protocol, one or more shards.
-        Enabled = "enabled",
-        /// Both ways for clients, on the way from disabled to enabled.
-        Compatible = "compatible",
-        /// One primary with replicas.
-        Disabled = "disabled",
-    }
-}
-
-words! {
-    /// The engine.
-    Engine {
-        /// Redis.
-        Redis = "redis",
-        /// Valkey.
-        Valkey = "valkey",
-    }
-}
-
-words! {
-    /// How durable an acknowledged write is.
-    Durability {
-        /// What the service chooses, which is disabled.
-        Default = "default",
-        /// Written to a log, without waiting for it.
-        Async = "async",
-        /// Written to a log before it is acknowledged.
-        Sync = "sync",
-        /// In memory only.
-        Disabled = "disabled",
-    }
-}
-
-words! {
-    /// An address family.
-    IpDiscovery {
-        /// IPv4.
-        Ipv4 = "ipv4",
-        /// IPv6.
-        Ipv6 = "ipv6",
-    }
-}
-
-words! {
-    /// One address family or both.
-    NetworkType {
-        /// IPv4 only.
-        Ipv4 = "ipv4",
-        /// IPv6 only.
-        Ipv6 = "ipv6",
-        /// Both.
-        DualStack = "dual_stack",
-    }
-}
-
-words! {
-    /// Whether clients may still connect without encryption.
-    TransitEncryptionMode {
-        /// With or without.
-        Preferred = "preferred",
-        /// Only with encryption.
-        Required = "required",
-    }
-}
-
-words! {
-    /// What becomes of the nodes when the object is deleted.
-    DeletionPolicy {
-        /// They are deleted with their volumes.
-        Delete = "Delete",
-        /// They go on running, without an operator.
-        Retain = "Retain",
-        /// A last snapshot is taken first.
-        Snapshot = "Snapshot",
-    }
-}
-
-words! {
-    /// The kind of a log.
-    LogType {
-        /// Commands that took long.
-        SlowLog = "slow-log",
-        /// What the engine says.
-        EngineLog = "engine-log",
-    }
-}
-
-words! {
-    /// The format of a log.
-    LogFormat {
-        /// JSON.
-        Json = "json",
-        /// Text.
-        Text = "text",
-    }
-}
-
-words! {
-    /// The kind of place that a log goes to.
-    DestinationType {
-        /// CloudWatch Logs.
-        CloudWatchLogs = "cloudwatch-logs",
-        /// Kinesis Data Firehose.
-        KinesisFirehose = "kinesis-firehose",
-    }
 }

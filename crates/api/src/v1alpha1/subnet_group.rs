@@ -38,12 +38,13 @@ pub struct SubnetGroupSpec {
     #[schemars(length(min = 1, max = 255))]
     pub cache_subnet_group_name: Option<String>,
 
-    /// The zones (the label topology.kubernetes.io/zone of machines) in which nodes may run. Default: every zone.
+    /// The zones (values of the label topology.kubernetes.io/zone of machines) in which nodes may run, such as [a, c]. A change
+    /// holds for nodes that are made; those that run stay where they are. Default: every zone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
     pub zones: Vec<String>,
 
-    /// Labels that a machine must have to run a node.
+    /// Labels that a machine must have to run a node, as in a pod's nodeSelector. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: Option<BTreeMap<String, String>>,

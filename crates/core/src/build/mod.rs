@@ -51,20 +51,28 @@ fn tag_label(key: &str, value: &str) -> Option<(String, String)> {
         .then(|| (format!("tags.{}/{key}", names::GROUP), value.to_owned()))
 }
 
-/// The annotations that every child carries: the tags.
+/// The annotations that every child carries: the tags. A name that Kubernetes does not allow is written with what it allows;
+/// where nothing is left of it, or another tag has that name, a number made of the key keeps them apart.
 fn annotations(desired: &Desired) -> BTreeMap<String, String> {
-    desired
-        .tags
-        .iter()
-        .map(|(key, value)| {
-            let key: String = key
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' })
-                .take(63)
-                .collect();
-            (format!("tags.{}/{}", names::GROUP, key.trim_matches(['-', '_', '.'])), value.clone())
-        })
-        .collect()
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let written = |key: &str| -> String {
+        let name: String = key.chars().map(|c| if allowed(c) { c } else { '_' }).take(63).collect();
+        name.trim_matches(['-', '_', '.']).to_owned()
+    };
+    let mut named: BTreeMap<String, &String> = BTreeMap::new();
+    // Those that need no rewriting keep their names, whatever the others would like to be called.
+    let (plain, odd): (Vec<_>, Vec<_>) = desired.tags.iter().partition(|(key, _)| written(key) == **key);
+    for (key, value) in plain.into_iter().chain(odd) {
+        let mut name = written(key);
+        if name.is_empty() || named.contains_key(&name) {
+            let hash = key
+                .bytes()
+                .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+            name = format!("{}{hash:08x}", name.chars().take(54).collect::<String>());
+        }
+        named.insert(name, value);
+    }
+    named.into_iter().map(|(name, value)| (format!("tags.{}/{name}", names::GROUP), value.clone())).collect()
 }
 
 /// The metadata of a child. A group that is to outlive its resource (`deletionPolicy: Retain`) owns nothing, so that no

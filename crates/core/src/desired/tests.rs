@@ -471,6 +471,14 @@ fn memory_and_cpu_come_from_the_node_type_or_from_what_is_given() {
         (json!({ "podLabels": { "app.kubernetes.io/name": "x" } }), "kubernetes.podLabels"),
         (json!({ "podLabels": { "elasticache.kagami.dev/role": "primary" } }), "kubernetes.podLabels"),
         (json!({ "podLabels": { "a": "b c" } }), "kubernetes.podLabels"),
+        (json!({ "nodeSelector": { "disk": "a b" } }), "kubernetes.nodeSelector"),
+        (json!({ "nodeSelector": { "/disk": "ssd" } }), "kubernetes.nodeSelector"),
+        (json!({ "imagePullSecrets": [{ "name": "Pull" }] }), "kubernetes.imagePullSecrets"),
+        (
+            json!({ "storage": { "size": "1Gi", "storageClassName": "a/b" } }),
+            "kubernetes.storage.storageClassName",
+        ),
+        (json!({ "priorityClassName": "-" }), "kubernetes.priorityClassName"),
         (json!({ "podAnnotations": { "elasticache.kagami.dev/x": "" } }), "kubernetes.podAnnotations"),
     ] {
         assert_eq!(refused_for(json!({ "kubernetes": kubernetes })).1, property);
