@@ -90,6 +90,7 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
             | Act::Apply { .. }
             | Act::MakeSecrets
             | Act::Delete { .. }
+            | Act::Tie { .. }
             | Act::NoteServed { .. }
             | Act::LabelRole { .. } => {}
         }

@@ -224,6 +224,8 @@ pub struct ShardLease {
     pub slots: crate::slots::SlotSet,
     /// The shard has served: from then on an empty start is a loss.
     pub served: bool,
+    /// Whether the group owns the lease; `None` where that was not looked at.
+    pub owned: Option<bool>,
     /// The terms in which the shard's data began anew, oldest first; kept for as long as a copy from before may come back.
     pub rebirths: Vec<Rebirth>,
 }

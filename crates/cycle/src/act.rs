@@ -8,7 +8,7 @@ use kagami_api::reason::Reason;
 use kagami_core::build;
 use kagami_core::desired::Desired;
 use kagami_core::observed::{Kind, ObjectKey, Observed};
-use kagami_core::plan::{Act, HandOver, Plan, RaiseTerm, Step, Wait};
+use kagami_core::plan::{Act, HandOver, Plan, RaiseTerm, Step, Tied, Wait};
 use kagami_protocol::{Boot, Command, Refused, Role as EngineRole};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -174,6 +174,13 @@ impl<W: World> Hands<'_, W> {
             Act::Apply { key, object } => self.apply(key, object).await,
             Act::Delete { key, uid } => self.delete(key, uid).await,
             Act::MakeSecrets => self.make_secrets().await,
+            Act::Tie { what, owners } => {
+                let target = match what {
+                    Tied::Child(key) => Target::from(key),
+                    Tied::Lease(name) => Target::Lease(name.clone()),
+                };
+                self.tie(&target, owners).await
+            }
             Act::LabelRole { pod, uid, role } => self.label(pod, uid, role).await,
             Act::RaiseTerm(raise) => self.raise(raise).await,
             Act::NoteServed { shard, resource_version } => self.note_served(shard, resource_version).await,
@@ -286,6 +293,16 @@ impl<W: World> Hands<'_, W> {
             Ok(_) => Ok(String::new()),
             Err(error) if matches!(error.code, 404 | 409 | 422) => Err(Trouble::Stale(error.message)),
             Err(error) => Err(Trouble::Tell(Reason::ApplyFailed, pod.to_owned(), error.message)),
+        }
+    }
+
+    /// Writes whose an object is.
+    async fn tie(&self, target: &Target, owners: &Value) -> Result<String, Trouble> {
+        let patch = json!({ "metadata": { "ownerReferences": owners } });
+        match self.world.merge(target, &patch).await {
+            Ok(_) => Ok(String::new()),
+            Err(error) if matches!(error.code, 404 | 409) => Err(Trouble::Stale(error.message)),
+            Err(error) => Err(Trouble::Tell(Reason::ApplyFailed, target.to_string(), error.message)),
         }
     }
 

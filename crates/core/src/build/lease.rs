@@ -68,6 +68,7 @@ pub fn read_lease(object: &Value) -> Option<(String, ShardLease)> {
                 .and_then(|text| text.parse::<SlotSet>().ok())
                 .unwrap_or_else(SlotSet::empty),
             served: annotation(SERVED) == Some("true"),
+            owned: Some(crate::plan::children::owned(object)),
             rebirths: annotation(REBIRTHS).map_or_else(Vec::new, |text| {
                 // What cannot be read (any more) may have said anything: every older copy is held.
                 let term = spec.get("leaseTransitions").and_then(Value::as_u64).unwrap_or(u64::MAX);

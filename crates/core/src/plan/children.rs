@@ -1,6 +1,6 @@
 //! What exists: each child is there and is what it should be.
 
-use super::{Act, Frozen, Plan, Setting, Step, key};
+use super::{Act, Frozen, Plan, Setting, Step, Tied, key};
 use crate::build;
 use crate::desired::ClusterMode;
 use crate::drift::covers;
@@ -21,6 +21,19 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, setting: &Setting, plan
             event: String::new(),
             warning: false,
         });
+    }
+    // Made once and never written again: only whose they are follows the deletion policy.
+    for key in secrets.iter().filter(|key| !observed.foreign.contains_key(key)) {
+        let object = build::secret(group, &key.name, &std::collections::BTreeMap::new());
+        if observed.children.get(key).is_some_and(|actual| owned(actual) != owned(&object)) {
+            tie(Tied::Child(key.clone()), &object, plan);
+        }
+    }
+    for (shard, lease) in &observed.leases {
+        let object = build::secret(group, shard, &std::collections::BTreeMap::new());
+        if lease.owned.is_some_and(|is| is != owned(&object)) {
+            tie(Tied::Lease(names::shard_name(&group.name, shard)), &object, plan);
+        }
     }
     let mut wanted: Vec<(ObjectKey, Value)> = Vec::new();
     let mut want = |kind: Kind, object: Value| {
@@ -76,8 +89,15 @@ pub(super) fn ensure(key: ObjectKey, object: Value, observed: &Observed, plan: &
     }
 }
 
+/// Makes an object the group's, or nobody's, as another one is.
+fn tie(what: Tied, like: &Value, plan: &mut Plan) {
+    let owners = like.pointer("/metadata/ownerReferences").cloned().unwrap_or(Value::Null);
+    let act = Act::Tie { what, owners: Box::new(owners) };
+    plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
+}
+
 /// Whether a replication group owns it: a group that turned to `Retain` lets its children go.
-fn owned(object: &Value) -> bool {
+pub(crate) fn owned(object: &Value) -> bool {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     owners.is_some_and(|owners| owners.iter().any(|owner| owner["kind"] == "ReplicationGroup"))
 }

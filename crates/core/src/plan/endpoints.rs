@@ -3,8 +3,8 @@
 use super::children::ensure;
 use super::{Act, Plan, Primary, Step, key};
 use crate::build::{self, Reachable};
-use crate::desired::{ClusterMode, Desired};
-use crate::observed::{Agent, Kind, Observed, is_primary};
+use crate::desired::{ClusterMode, Desired, DesiredShard};
+use crate::observed::{Agent, Cause, Kind, Observed, is_primary};
 use kagami_api::{names, reason::Reason};
 use kagami_protocol::Role;
 
@@ -12,10 +12,11 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
     let nodes: Vec<&String> =
         group.shards.iter().flat_map(|shard| shard.nodes.iter().map(|node| &node.name)).collect();
     if group.cluster_mode == ClusterMode::Enabled {
-        let ready: Vec<Reachable> = nodes
-            .iter()
-            .filter(|node| serves(observed, node))
-            .filter_map(|node| reachable(observed, node))
+        let shards = group.shards.iter().map(|shard| (shard, forms(shard, observed)));
+        let ready: Vec<Reachable> = shards
+            .flat_map(|(shard, forms)| shard.nodes.iter().map(move |node| (&node.name, forms)))
+            .filter(|(node, forms)| *forms || serves(observed, node))
+            .filter_map(|(node, _)| reachable(observed, node))
             .collect();
         ensure_slice(group, &group.name, &ready, observed, plan);
     } else {
@@ -24,13 +25,22 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
             holder.filter(|primary| primary.serving).and_then(|primary| reachable(observed, &primary.node));
         // A primary that is silent, or hands over, keeps its endpoint until another is promoted: unknown is not down.
         let primary = primary.or_else(|| if holder.is_none() { in_office(group, observed) } else { None });
+        let forms = group.shards.first().is_some_and(|shard| forms(shard, observed));
+        let leads = group.shards.first().filter(|_| forms).and_then(|shard| {
+            let lease = observed.leases.get(&shard.id);
+            lease.map(|lease| &lease.holder).or(shard.nodes.first().map(|node| &node.name))
+        });
+        let primary = primary.or_else(|| reachable(observed, leads?));
         if primary.is_some() || holder.is_none() {
             let addresses: Vec<Reachable> = primary.clone().into_iter().collect();
             ensure_slice(group, &group.name, &addresses, observed, plan);
         }
         let replicas: Vec<Reachable> = nodes
             .iter()
-            .filter(|node| holder.is_none_or(|primary| primary.node != ***node) && serves(observed, node))
+            .filter(|node| {
+                holder.is_none_or(|primary| primary.node != ***node)
+                    && (serves(observed, node) || forms && leads != Some(**node))
+            })
             .filter_map(|node| reachable(observed, node))
             .collect();
         let reader = names::reader_service(&group.name);
@@ -79,6 +89,13 @@ fn ensure_exactly(
         }
         _ => ensure(key, slice, observed, plan),
     }
+}
+
+/// Whether a shard is being formed: nothing was served yet, so nobody can be led astray, and whoever connects as soon as the
+/// group is available finds that the machines' proxies have learnt its addresses meanwhile. Never in a failover.
+fn forms(shard: &DesiredShard, observed: &Observed) -> bool {
+    let lease = observed.leases.get(&shard.id);
+    !observed.formed && lease.is_none_or(|lease| lease.cause == Cause::Birth)
 }
 
 /// Whether clients may be sent to a node: it serves by its own word, or it is silent and the kubelet finds it ready.

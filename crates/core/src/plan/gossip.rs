@@ -48,6 +48,10 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
     }
 }
 
+fn knows(member: &Member<'_>, peer: &Member<'_>) -> bool {
+    member.cluster.nodes.iter().any(|line| line.id == peer.cluster.my_id)
+}
+
 /// A mesh, not a star: gossip takes seconds where a `MEET` takes a tenth of one.
 fn meet(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut Plan) {
     for member in members.iter().filter(|member| may_be_met(observed, member.node)) {
@@ -62,7 +66,13 @@ fn meet(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut
                         && line.port == address.port
                         && !line.handshake
                 });
-                (!known).then_some(address)
+                let greeted = member.cluster.nodes.iter().any(|line| {
+                    line.host == address.host && line.port == address.port && line.handshake && !line.fail
+                });
+                // Two that have never met do so by one word; a changed address must be told in both directions.
+                let strangers = !knows(member, peer) && !knows(peer, member);
+                let other_asks = strangers && peer.node < member.node;
+                (!known && !greeted && !other_asks).then_some(address)
             })
             .collect();
         if !peers.is_empty() {

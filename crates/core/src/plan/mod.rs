@@ -3,7 +3,7 @@
 //! The order is the order of importance: what exists (children), who is the primary (roles), who follows it (members),
 //! who knows whom (gossip), what clients are told (endpoints), and what is waited for (pods).
 
-mod children;
+pub(crate) mod children;
 mod endpoints;
 mod gossip;
 mod members;
@@ -12,9 +12,10 @@ mod requests;
 mod roles;
 mod shape;
 mod step;
+mod zones;
 
 pub use shape::{Frozen, Pending, freeze};
-pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Wait, key};
+pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Tied, Wait, key};
 
 use crate::desired::Desired;
 use crate::observed::{Observed, Rebirth};

@@ -59,13 +59,14 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
     }
     let mut inputs: BTreeMap<String, NodeInputs> = BTreeMap::new();
     let mut changes: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let places = place(desired, &frozen.shards, &kept, observed);
     for shard in &frozen.shards {
         for node in &shard.nodes {
             let present = kept.get(&node.name);
             let required = node.zone.is_some() || desired.multi_az;
             let zone = node.zone.clone().or_else(|| match present {
                 Some(present) => present.zone.clone(),
-                None => choose_zone(desired, shard, &inputs, &kept, observed),
+                None => places.get(&node.name).cloned().flatten(),
             });
             // Differences are told against what was asked for, not against what is kept.
             let wanted = node_inputs(desired, &shard.id, zone, required, &setting.agent_image);
@@ -186,39 +187,30 @@ fn keep_shards(
     frozen.shards = shards;
 }
 
-/// The zone with the fewest copies of the shard, then of the group, then by name: the same question has the same answer.
-fn choose_zone(
+/// Where each node stands or is to stand.
+fn place(
     desired: &Desired,
-    shard: &DesiredShard,
-    chosen: &BTreeMap<String, NodeInputs>,
+    shards: &[DesiredShard],
     kept: &BTreeMap<String, NodeInputs>,
     observed: &Observed,
-) -> Option<String> {
-    let mut zones: Vec<&String> = if desired.zones.is_empty() {
-        observed
-            .machines
-            .values()
-            .filter(|machine| machine.ready && !machine.unschedulable)
-            .filter_map(|m| m.zone.as_ref())
-            .collect()
+) -> BTreeMap<String, Option<String>> {
+    let mut zones: Vec<String> = if desired.zones.is_empty() {
+        let open = observed.machines.values().filter(|machine| machine.ready && !machine.unschedulable);
+        open.filter_map(|machine| machine.zone.clone()).collect()
     } else {
-        desired.zones.iter().collect()
+        desired.zones.clone()
     };
     zones.sort();
     zones.dedup();
-    let requested = shard.nodes.iter().filter_map(|node| node.zone.as_ref());
-    let placed: Vec<(&String, Option<&String>)> = chosen
-        .values()
-        .chain(kept.iter().filter(|(name, _)| !chosen.contains_key(*name)).map(|(_, inputs)| inputs))
-        .map(|inputs| (&inputs.shard, inputs.zone.as_ref()))
-        .chain(requested.map(|zone| (&shard.id, Some(zone))))
-        .collect();
-    zones
-        .into_iter()
-        .min_by_key(|zone| {
-            let in_shard = placed.iter().filter(|(id, at)| **id == shard.id && *at == Some(*zone)).count();
-            let in_group = placed.iter().filter(|(_, at)| *at == Some(*zone)).count();
-            (in_shard, in_group, (*zone).clone())
+    let fixed: Vec<Vec<Option<String>>> = shards
+        .iter()
+        .map(|shard| {
+            let zone = |node: &DesiredNode| {
+                kept.get(&node.name).and_then(|kept| kept.zone.clone()).or_else(|| node.zone.clone())
+            };
+            shard.nodes.iter().map(zone).collect()
         })
-        .cloned()
+        .collect();
+    let names = shards.iter().flat_map(|shard| shard.nodes.iter().map(|node| node.name.clone()));
+    names.zip(super::zones::spread(&zones, &fixed).into_iter().flatten()).collect()
 }

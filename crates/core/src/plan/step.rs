@@ -85,6 +85,13 @@ pub enum Act {
         /// The group's version that was seen.
         resource_version: String,
     },
+    /// Writes whose an object is, and nothing else of it.
+    Tie {
+        /// Which.
+        what: Tied,
+        /// The owner references; null for nobody's.
+        owners: Box<Value>,
+    },
     /// Raises a shard's term: the intent that is written before acting.
     RaiseTerm(RaiseTerm),
     /// Writes a pod's role label, for people and their selectors; nothing of ours depends on it.
@@ -118,6 +125,24 @@ pub enum Act {
     },
     /// The planned handover: pause, equal offsets, promote, follow, resume.
     HandOver(HandOver),
+}
+
+/// An object that is made once and not applied again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tied {
+    /// A Secret.
+    Child(ObjectKey),
+    /// A shard's lease, by its name.
+    Lease(String),
+}
+
+impl fmt::Display for Tied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Child(key) => key.fmt(f),
+            Self::Lease(name) => write!(f, "Lease/{name}"),
+        }
+    }
 }
 
 /// The compare-and-set of a shard's lease.
@@ -187,6 +212,9 @@ impl fmt::Display for Act {
         match self {
             Self::Apply { key, .. } => write!(f, "apply {key}"),
             Self::MakeSecrets => f.write_str("make secrets"),
+            Self::Tie { what, owners } => {
+                write!(f, "{} {what}", if owners.is_null() { "untie" } else { "tie" })
+            }
             Self::Delete { key, .. } => write!(f, "delete {key}"),
             Self::RaiseTerm(raise) => {
                 write!(

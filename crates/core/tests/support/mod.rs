@@ -28,7 +28,7 @@ use kagami_core::observed::{
     Agent, Cause, CopyChoice, Kind, Machine, ObjectKey, Observed, ObservedNode, PodView, Reach, Rebirth,
     ShardLease,
 };
-use kagami_core::plan::{Act, Frozen, Plan, Setting, plan};
+use kagami_core::plan::{Act, Frozen, Plan, Setting, Tied, plan};
 use kagami_core::slots::SlotSet;
 use kagami_protocol::{Boot, ClusterNode, ClusterView, EngineState, EngineView, Link, Record, Report, Role};
 use serde::Serialize;
@@ -543,6 +543,10 @@ impl Scene {
                     let key = ObjectKey { kind: Kind::Secret, name };
                     self.observed.children.insert(key.clone(), as_stored(Kind::Secret, &object, None));
                 }
+            }
+            Act::Tie { what: Tied::Child(key), owners } => {
+                let object = self.observed.children.get_mut(key).unwrap();
+                object["metadata"]["ownerReferences"] = (**owners).clone();
             }
             Act::Delete { key, .. } => {
                 self.observed.children.remove(key);

@@ -448,6 +448,7 @@ impl World {
                     self.children.insert(key, as_stored(Kind::Secret, &object, None));
                 }
             }
+            Act::Tie { .. } => {}
             Act::Delete { key, .. } => {
                 self.children.remove(key);
             }

@@ -249,6 +249,7 @@ impl View<'_> {
             cause,
             slots,
             served,
+            owned: None,
             rebirths,
         }
     }
