@@ -1,6 +1,6 @@
 //! One thing at a time: what a template says, and the sentence or the value that comes of it.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::panic, reason = "a test may panic")]
 
 mod common;
 
