@@ -78,6 +78,8 @@ reasons! {
     CacheSubnetGroupNotFound: "The SubnetGroup does not exist in this namespace. Create it, or correct cacheSubnetGroupName; the group goes on by itself.",
     SecurityGroupNotFound: "A SecurityGroup does not exist in this namespace. Create it, or correct securityGroupIds; the group goes on by itself.",
     EngineRejectedParameter: "The engine did not accept a parameter. Correct the parameter group; the message is the engine's.",
+    ParametersApplied: "Parameters of the group's parameter group are in force on a running node. Nothing to do.",
+    PendingReboot: "A parameter was changed that takes effect when an engine is started again, as in ElastiCache. The message names it; reboot the nodes.",
     UnsupportedModification: "The change cannot be carried out on a running group by this version. The group runs on as it was; take the change back, or make a new group.",
     Valid: "What the object says is right, and replication groups may use it. Nothing to do.",
     NotInEffect: "Properties of the spec are recorded without an effect; the message names them. Nothing to do unless you count on one of them.",

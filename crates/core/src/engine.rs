@@ -1,6 +1,9 @@
 //! What an engine can do, by version, and the configuration it is started with.
 
 use crate::desired::{ClusterMode, Desired, EngineKind, EngineVersion};
+use kagami_api::parameters::{self, Effect, Parameter};
+use kagami_protocol::Config;
+use std::collections::BTreeMap;
 
 /// What an engine of a version can do (`reference: engine mechanics, measured`; each row is a fact, not a wish).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,47 @@ pub fn directives(desired: &Desired) -> Vec<(String, String)> {
         }
     }
     lines
+}
+
+/// What a parameter group decides: the directives that `CONFIG SET` takes while the engine runs, and what an agent reports
+/// of it once they are in force. Those that need a new start are in [`Config::fixed`].
+pub fn config(desired: &Desired) -> (BTreeMap<String, String>, Config) {
+    let mut running: BTreeMap<String, String> = BTreeMap::new();
+    let mut fixed = BTreeMap::new();
+    let parameters: Vec<&Parameter> =
+        parameters::of(desired.family).filter(|parameter| parameter.modifiable).collect();
+    // Taken out of its group again, a parameter that is empty by default must become empty again.
+    for parameter in &parameters {
+        if parameter.effect == Effect::Directive && parameter.default.is_empty() && !parameter.needs_restart {
+            running.insert(parameter.name.to_owned(), String::new());
+        }
+    }
+    for (name, value) in directives(desired) {
+        let value = if value == "\"\"" { String::new() } else { value };
+        if let Some(class) = name.strip_prefix("client-output-buffer-limit ") {
+            // A class is a line of a file, and a part of one value here.
+            let limits = running.entry("client-output-buffer-limit".to_owned()).or_default();
+            let separator = if limits.is_empty() { "" } else { " " };
+            limits.push_str(&format!("{separator}{class} {value}"));
+        } else if name == "maxmemory" {
+            running.insert(name, value);
+        } else if let Some(parameter) = parameters.iter().find(|parameter| parameter.name == name)
+            && !RESERVED_DIRECTIVES.contains(&name.as_str())
+        {
+            let to = if parameter.needs_restart { &mut fixed } else { &mut running };
+            to.insert(name, value);
+        }
+    }
+    let text: Vec<String> = running.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    let config = Config { running: format!("{:016x}", fnv(text.concat().as_bytes())), fixed };
+    (running, config)
+}
+
+/// FNV-1a: the same in every release and on every machine, which is all that is asked of it.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// Directives that a parameter group never decides here: they are how Kagami keeps its promises.

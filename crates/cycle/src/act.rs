@@ -192,7 +192,13 @@ impl<W: World> Hands<'_, W> {
                     role: *role,
                     command: (**command).clone(),
                 };
-                self.world.order(order).await.map(|done| done.note).map_err(|failed| refused(node, failed))
+                let configures = matches!(order.command, Command::Configure { .. });
+                self.world.order(order).await.map(|done| done.note).map_err(|failed| match failed {
+                    Failed::Refused(Refused::Failed { message }) if configures => {
+                        Trouble::Tell(Reason::EngineRejectedParameter, node.clone(), message)
+                    }
+                    failed => refused(node, failed),
+                })
             }
             Act::HandOver(hand) => self.hand_over(hand).await,
             Act::Annotate { annotations, resource_version } => {

@@ -7,6 +7,7 @@ pub(crate) mod children;
 mod endpoints;
 mod gossip;
 mod members;
+mod parameters;
 mod pods;
 mod requests;
 mod roles;
@@ -52,7 +53,7 @@ pub fn plan(desired: &Desired, observed: &Observed, setting: &Setting) -> (Froze
     let frozen = freeze(desired, observed, setting);
     let group = &frozen.desired;
     for pending in &frozen.pending {
-        plan.wait(kagami_api::reason::Reason::UnsupportedModification, &pending.property, &pending.message);
+        plan.wait(pending.reason, &pending.property, &pending.message);
     }
     children::rule(&frozen, observed, setting, &mut plan);
     let mut primaries = Vec::new();
@@ -63,6 +64,7 @@ pub fn plan(desired: &Desired, observed: &Observed, setting: &Setting) -> (Froze
         members::rule(group, shard, primary.as_ref(), observed, &mut plan);
     }
     gossip::rule(group, &primaries, observed, &mut plan);
+    parameters::rule(group, &primaries, observed, &mut plan);
     endpoints::rule(group, &primaries, observed, &mut plan);
     pods::rule(&frozen, observed, &mut plan);
     requests::rule(group, &primaries, observed, &mut plan);

@@ -4,6 +4,7 @@ use super::Setting;
 use crate::build::{NODE_ANNOTATION, NodeInputs, accepted, node_inputs};
 use crate::desired::{ClusterMode, Desired, DesiredNode, DesiredShard, EngineKind, Storage};
 use crate::observed::{Kind, Observed};
+use kagami_api::reason::Reason;
 use std::collections::BTreeMap;
 
 /// What the plan works with: the desired state, with the parts that a running group keeps as they are.
@@ -20,6 +21,8 @@ pub struct Frozen {
 /// A change that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
+    /// Why it waits.
+    pub reason: Reason,
     /// The property.
     pub property: String,
     /// A sentence.
@@ -91,12 +94,14 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
         }
     }
     pending.extend(changes.into_iter().map(|(property, nodes)| Pending {
+        reason: Reason::UnsupportedModification,
         property: property.to_owned(),
         message: format!(
             "{property} was changed, and this version of Kagami does not change it on a running group: {nodes} cache node(s) keep \
              what they were created with. Set it back, or create a new group."
         ),
     }));
+    pending.extend(super::parameters::pending(&frozen, observed));
     Frozen { desired: frozen, inputs, pending }
 }
 
@@ -144,6 +149,7 @@ fn keep_shards(
                     .collect();
                 if !missing.is_empty() {
                     pending.push(Pending {
+                        reason: Reason::UnsupportedModification,
                         property: "replicasPerNodeGroup".into(),
                         message: format!(
                             "fewer replicas were asked for than node group {} has; this version of Kagami removes no cache node, so all \
@@ -175,6 +181,7 @@ fn keep_shards(
     shards.sort_by(|a, b| a.id.cmp(&b.id));
     if observed.formed && shards.len() != desired.shards.len() {
         pending.push(Pending {
+            reason: Reason::UnsupportedModification,
             property: "numNodeGroups".into(),
             message: format!(
                 "{} node groups were asked for and the group has {}; this version of Kagami does not reshard, so the slots stay where \

@@ -316,7 +316,7 @@ pub(super) fn start(
         },
         guard: shard.nodes.len() > 1,
         keep_previous: false,
-        config: None,
+        config: Some(engine::config(group).1),
     }
 }
 

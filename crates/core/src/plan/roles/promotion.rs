@@ -7,7 +7,7 @@ use crate::observed::{Agent, Life, ShardLease, is_primary};
 use crate::plan::Plan;
 use crate::plan::step::Order;
 use kagami_api::reason::Reason;
-use kagami_protocol::{Boot, Command, ELECTION_BOUND_MS, FENCE_BOUND_MS, Role};
+use kagami_protocol::{Boot, Command, ELECTION_BOUND_MS, FENCE_BOUND_MS, Report, Role};
 
 /// How much longer than its bound an election is waited for: the order's way, and the plan's own pace.
 const ELECTION_SLACK_MS: u64 = 500;
@@ -85,6 +85,12 @@ impl View<'_> {
         others && !recent
     }
 
+    /// Whether a primary that fell silent surely accepts no more writes.
+    fn silenced(&self, node: &str, last: &Report, silent_ms: u64) -> bool {
+        let ended = matches!(self.observed.life(node, &last.boot), Life::Ended(_));
+        ended || last.fenced || last.guard && silent_ms >= FENCE_BOUND_MS
+    }
+
     /// P2: a third primary, which neither the lease nor its predecessor names, holds a promotion back until it is fenced.
     fn rivalled(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
         let of_lease = |node: &str, boot: &Boot| {
@@ -118,10 +124,8 @@ impl View<'_> {
                 }
                 Some(Agent::Silent { silent_ms, last })
                     if last.engine.as_ref().is_some_and(is_primary)
-                        && !last.fenced
                         && !of_lease(node, &last.boot)
-                        && !matches!(self.observed.life(node, &last.boot), Life::Ended(_))
-                        && !(last.guard && *silent_ms >= FENCE_BOUND_MS) =>
+                        && !self.silenced(node, last, *silent_ms) =>
                 {
                     plan.wait(
                         Reason::FencingPrimary,
