@@ -5,6 +5,7 @@
 //! `tests/conformance.rs` holds it against real processes, `docs/simulator.md` tells how far it goes.
 
 mod bus;
+mod claims;
 mod cluster;
 mod cluster_commands;
 mod commands;
@@ -13,6 +14,7 @@ mod cron;
 mod data;
 mod disk;
 mod election;
+mod gossip;
 mod interface;
 pub mod net;
 mod process;
