@@ -173,7 +173,7 @@ async fn the_largest_group_is_judged() {
     let tags: Vec<Value> =
         (0..50).map(|at| json!({ "key": format!("{at:0>128}"), "value": "v".repeat(256) })).collect();
     let spec = json!({
-        "replicationGroupDescription": "d".repeat(255), "clusterMode": "enabled", "multiAZEnabled": true, "tags": tags,
+        "replicationGroupDescription": "d".repeat(255), "cacheNodeType": "cache.t4g.micro", "clusterMode": "enabled", "multiAZEnabled": true, "tags": tags,
         "nodeGroupConfiguration": groups, "cacheParameterGroupName": "p".repeat(255), "cacheSubnetGroupName": "s".repeat(255),
         "snapshotWindow": "05:00-06:00", "preferredMaintenanceWindow": "sun:06:00-sun:07:00",
     });

@@ -220,7 +220,9 @@ proptest! {
 
     #[test]
     fn what_admission_takes_is_planned_for_or_told_by_a_condition(spec in any_spec(0.15)) {
-        prop_assume!(refusals(&spec, None).is_empty());
+        if !refusals(&spec, None).is_empty() {
+            return Ok(());
+        }
         match resolved(&spec) {
             Ok(desired) => {
                 let setting = Setting { agent_image: "agent".to_owned(), operator_namespace: "kagami".to_owned() };
@@ -255,7 +257,9 @@ proptest! {
         first in any_spec(0.12),
         edits in proptest::collection::vec((some_of(fields(), 0.12), proptest::option::of(0..21usize), any::<bool>()), 1..8),
     ) {
-        prop_assume!(refusals(&first, None).is_empty());
+        if !refusals(&first, None).is_empty() {
+            return Ok(());
+        }
         let Ok(desired) = resolved(&first) else { return Ok(()) };
         let mut status = status_of(&desired);
         let mut spec = first.clone();

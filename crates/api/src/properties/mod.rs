@@ -118,6 +118,9 @@ impl Property {
 
 /// Why `clusterMode: compatible` is refused.
 pub const COMPATIBLE_REFUSED: &str = "clusterMode: compatible is refused: this version of Kagami cannot change the mode of a running group. Choose enabled or disabled.";
+/// Why a group without a node type is refused.
+pub const NODE_TYPE_NEEDED: &str =
+    "cacheNodeType is needed, such as cache.t4g.micro; or give kubernetes.resources.limits.memory instead.";
 /// Why `deletionPolicy: Snapshot` is refused.
 pub const DELETION_SNAPSHOT_REFUSED: &str = "deletionPolicy: Snapshot is refused: this version of Kagami takes no snapshots, and would delete what you meant to keep. Choose Retain or Delete.";
 /// Why a group with replicas and cluster mode disabled cannot do without failover.

@@ -99,6 +99,14 @@ fn engine() -> Vec<AdmissionRule> {
 fn counts() -> Vec<AdmissionRule> {
     vec![
         spec(
+            "R02",
+            "cacheNodeType",
+            "has(@.cacheNodeType) || (has(@.kubernetes) && has(@.kubernetes.resources) \
+             && ((has(@.kubernetes.resources.limits) && has(@.kubernetes.resources.limits.memory)) \
+             || (has(@.kubernetes.resources.requests) && has(@.kubernetes.resources.requests.memory))))",
+            properties::NODE_TYPE_NEEDED,
+        ),
+        spec(
             "V05",
             "numNodeGroups",
             "ALL_NODES <= 500",

@@ -233,6 +233,12 @@ pub const NUMBERED: &[Numbered] = &[
     numbered("G02", "On which ports.", "ports 0 to 65535", ""),
     numbered("G03", "From which addresses.", "cidr and except: a range such as 10.0.0.0/8 or fd00::/8", ""),
     numbered("R01", "What is referred to is there.", "", "The group goes on by itself as soon as it is."),
+    numbered(
+        "R02",
+        "What decides the memory of a node is given.",
+        "",
+        "The schema of CloudFormation does not ask for CacheNodeType, and a new group needs one all the same.",
+    ),
 ];
 
 /// What the operator alone can see of a group.

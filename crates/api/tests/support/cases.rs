@@ -42,7 +42,7 @@ pub(crate) fn object(kind: &str, name: &str, spec: &Value) -> Value {
         "ParameterGroup" => json!({ "cacheParameterGroupFamily": "redis7", "description": "d" }),
         "SubnetGroup" => json!({ "description": "d" }),
         "SecurityGroup" => json!({ "groupDescription": "d" }),
-        _ => json!({ "replicationGroupDescription": "d" }),
+        _ => json!({ "replicationGroupDescription": "d", "cacheNodeType": "cache.t4g.micro" }),
     };
     for (field, value) in spec.as_object().unwrap() {
         whole[field] = value.clone();

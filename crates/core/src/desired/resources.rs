@@ -1,6 +1,7 @@
 //! CPU and memory of a node, and how much of the memory is the data's.
 
 use kagami_api::parameters::{self, Family};
+use kagami_api::properties;
 use kagami_api::quantity::Quantity;
 use kagami_api::v1alpha1::{ComputeResources, KubernetesOptions, ReplicationGroupSpec, ResourceAmounts};
 
@@ -40,10 +41,7 @@ pub(super) fn resolve(
     // What the type says before rounding is ElastiCache's maxmemory; a limit of one's own is both.
     let whole = asked.memory_bytes.or(node_type.as_ref().map(|node_type| node_type.memory_bytes));
     if whole.is_none() && spec.cache_node_type.is_none() {
-        refusals.combination(
-            "cacheNodeType",
-            "cacheNodeType is needed, such as cache.t4g.micro; or give kubernetes.resources.limits.memory instead.",
-        );
+        refusals.combination("cacheNodeType", properties::NODE_TYPE_NEEDED);
     }
     let whole = whole.unwrap_or(MEMORY_BYTES_MIN);
     // Beyond this a sum of nodes could not be told in bytes any more; no machine has a pebibyte.
