@@ -7,7 +7,7 @@ const HEAD: &str = "# Parameters\n\n\
     The parameters of the families that a `ParameterGroup` may be of, with ElastiCache's defaults and allowed values, and what each\n\
     becomes here. Every family has two built-in groups, `default.FAMILY` and `default.FAMILY.cluster.on`, which differ in\n\
     `cluster-enabled` alone; no object stands for them. The families before redis6.x belong to engines that ElastiCache no longer\n\
-    offers. A change holds from the next start of an engine. `kubectl get parametergroup NAME -o yaml` shows the values that engines\n\
+    offers. A change holds at once, for a few parameters (they are told as pending) from the next start of an engine. `kubectl get parametergroup NAME -o yaml` shows the values that engines\n\
     run with in `status.parameters`, save those that depend on the node type or on a volume.\n\
     This page is made from `crates/api/src/parameters`; `UPDATE=1 cargo test -p kagami-api` writes it anew.\n\n\
     | parameter | families | type | default | allowed | ElastiCache lets it be modified | here |\n|---|---|---|---|---|---|---|\n";

@@ -30,7 +30,7 @@ pub enum Class {
 pub enum Update {
     /// It is carried out at once.
     AtOnce,
-    /// It holds from the next start of an engine.
+    /// It holds at once, for a few parameters from the next start of an engine.
     NextStart,
     /// This version does not carry it out: it waits, and the group says so.
     Waits,
@@ -45,7 +45,7 @@ impl Update {
     pub const fn text(self) -> &'static str {
         match self {
             Self::AtOnce => "at once",
-            Self::NextStart => "at the next start of an engine",
+            Self::NextStart => "at once, a few parameters from the next start of an engine",
             Self::Waits => "waits: `pendingModifiedValues`, `UnsupportedModification`",
             Self::Never => "refused",
             Self::Nothing => "nothing to change",

@@ -97,7 +97,7 @@ pub struct ReplicationGroupSpec {
     /// The parameter group: the name of a ParameterGroup in this namespace, or a built-in group: default.redis6.x, default.redis7,
     /// default.valkey7, default.valkey8 or default.valkey9, each with .cluster.on at the end for cluster mode enabled. It must be
     /// of the family of the engine version, and its cluster-enabled decides the cluster mode where clusterMode is not given. In
-    /// effect. A change holds from the next start of an engine. Default: the built-in group that fits.
+    /// effect. A change holds at once, for a few parameters (they are told as pending) from the next start of an engine. Default: the built-in group that fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub cache_parameter_group_name: Option<String>,
