@@ -215,6 +215,10 @@ async fn talk(
     tokio::pin!(silence);
     loop {
         tokio::select! {
+            // An agent that wakes after a long sleep ends the connection before it reads what waits in its buffer: those
+            // orders may be older than the bound after which somebody else was promoted.
+            biased;
+            () = &mut silence => return Err(ServerError::Late("word from the operator")),
             line = wire.next() => {
                 let Some(line) = line else { return Ok(()) };
                 silence.as_mut().reset(tokio::time::Instant::now() + SILENT_AFTER);
@@ -260,7 +264,6 @@ async fn talk(
                 send(wire, &FromAgent::Report(Box::new(node.current_report()))).await?;
                 return Err(ServerError::Goodbye(message));
             }
-            () = &mut silence => return Err(ServerError::Late("word from the operator")),
         }
     }
 }

@@ -296,7 +296,9 @@ fn promotes(
     if let Some((previous, boot)) = previous {
         let ended = matches!(observed.life(&previous, &boot), Life::Ended(_));
         let fenced = !fresh && lease.is_some_and(|lease| observed.fence_passed(lease));
-        if !ended && !fenced {
+        let follows = observed.report(&previous).is_some_and(|report| report.boot == boot)
+            && observed.engine(&previous).is_some_and(|engine| engine.role == Some(Role::Replica));
+        if !ended && !fenced && !follows {
             notes.push(format!("P2: {node} is to be promoted while {previous} may still accept writes"));
         }
     }

@@ -136,8 +136,8 @@ const RESERVED_DIRECTIVES: [&str; 12] = [
 
 /// The rules of the client's user: everything but what ElastiCache restricts (its table of restricted commands).
 ///
-/// Before Redis 7.0 an ACL cannot deny a subcommand, only allow one, so `CLUSTER` is denied and its harmless
-/// subcommands are allowed again.
+/// Before Redis 7.0 an ACL cannot deny a subcommand, only allow one, so `CLUSTER` and `CLIENT` are denied and their
+/// harmless subcommands are allowed again.
 pub fn client_acl(desired: &Desired) -> String {
     let abilities = abilities(desired.engine.kind, desired.engine.version);
     let mut rules = vec!["on", "nopass", "~*", "&*", "+@all"];
@@ -161,6 +161,26 @@ pub fn client_acl(desired: &Desired) -> String {
         "-failover",
         "-module",
     ]);
+    // The pause of writes is the fence of a primary that is being replaced (P2): nobody else begins or lifts it.
+    if abilities.seven {
+        rules.extend(["-client|pause", "-client|unpause"]);
+    } else {
+        rules.extend([
+            "-client",
+            "+client|caching",
+            "+client|getname",
+            "+client|getredir",
+            "+client|id",
+            "+client|info",
+            "+client|kill",
+            "+client|list",
+            "+client|reply",
+            "+client|setname",
+            "+client|tracking",
+            "+client|trackinginfo",
+            "+client|unblock",
+        ]);
+    }
     if abilities.seven {
         rules.extend([
             "-cluster|addslots",

@@ -62,6 +62,19 @@ impl View<'_> {
                 return None;
             }
         }
+        // Its volume comes back with its next pod.
+        if let Some(node) = self.nodes().find(|node| {
+            let report = self.observed.parked(node);
+            report.is_some_and(|report| report.persistent && report.has_data) && !self.stays(node)
+        }) {
+            let node = node.to_owned();
+            let words = format!(
+                "{node} has data on its volume and its pod is being ended; its next pod is waited for"
+            );
+            plan.wait(Reason::NoLiveCopy, &*self.shard.id, words);
+            plan.again(500);
+            return None;
+        }
         let best = self.best_volume(Some(lease));
         let first = self.nodes().find(|node| self.observed.parked(node).is_some() && self.stays(node));
         let Some(node) = best.or(first) else {
@@ -221,13 +234,15 @@ impl View<'_> {
         self.nodes()
             .filter_map(|node| {
                 let report = self.observed.parked(node)?;
-                let record = report.record.as_ref()?;
+                let record = report.record.as_ref();
                 (report.persistent && report.has_data && self.stays(node)).then_some((node, record))
             })
             .max_by_key(|(node, record)| {
-                // What could not be loaded comes last, and again only when everything else could not be either.
-                let unloaded = Reverse(record.failed_loads);
-                (unloaded, record.complete, reach_of(record, lease), Reverse((*node).to_owned()))
+                // What could not be loaded comes last, and again only when everything else could not be either. Data without
+                // a note that can be read is data all the same, the least of all.
+                let rank = record
+                    .map(|record| (Reverse(record.failed_loads), record.complete, reach_of(record, lease)));
+                (rank, Reverse((*node).to_owned()))
             })
             .map(|(node, _)| node)
     }

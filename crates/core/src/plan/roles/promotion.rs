@@ -55,7 +55,7 @@ impl View<'_> {
     }
 
     /// Whether more than half of the shards have a primary that lives; this shard's own is not among them.
-    fn majority_lives(&self) -> bool {
+    pub(super) fn majority_lives(&self) -> bool {
         let living = self.group.shards.iter().filter(|shard| {
             shard.id != self.shard.id
                 && self

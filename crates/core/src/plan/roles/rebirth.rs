@@ -36,8 +36,11 @@ pub(in crate::plan) fn standing(
     holder: &str,
     rebirths: &[Rebirth],
 ) -> Standing {
-    let (Some(reach), Some(report)) = (observed.reach(node), observed.report(node)) else {
-        return Standing::Joins;
+    let Some(report) = observed.report(node) else { return Standing::Joins };
+    let Some(reach) = observed.reach(node) else {
+        // Data without a note that can be read: nobody knows what it is, so nobody may delete it.
+        let unknown = report.state == EngineState::Parked && report.persistent && report.has_data;
+        return if unknown { Standing::Keeps } else { Standing::Joins };
     };
     let parked = report.state == EngineState::Parked;
     if is_ahead(observed, node, holder, rebirths, reach) {

@@ -84,6 +84,17 @@ impl View<'_> {
                     );
                     return self.succeed(lease, Cause::Death, plan);
                 }
+                // P1: between the term and the start a better volume may have come back.
+                let best = self.best_volume(Some(lease)).filter(|best| *best != lease.holder);
+                if lease.cause == Cause::Empty && best.is_some()
+                    || lease.cause == Cause::Restore
+                        && lease.undoing().is_none()
+                        && best.is_some_and(|best| {
+                            self.observed.reach(best) > self.observed.reach(&lease.holder)
+                        })
+                {
+                    return self.no_live_copy(lease, plan);
+                }
                 if !self.may_serve(lease, plan) {
                     return None;
                 }
@@ -151,7 +162,13 @@ impl View<'_> {
     /// Whether the one before can no longer accept writes: its end is proven, or its bound has passed.
     pub(super) fn relieved(&self, lease: &ShardLease) -> bool {
         let Some((previous, boot)) = &lease.previous else { return true };
-        matches!(self.observed.life(previous, boot), Life::Ended(_)) || self.observed.fence_passed(lease)
+        // In that same life it is a replica by its own words: it accepts no writes, and the holder after it did serve.
+        let follows = self.observed.life(previous, boot) == Life::Alive
+            && self.observed.report(previous).is_some_and(|report| report.boot == *boot)
+            && self.observed.engine(previous).is_some_and(|engine| engine.role == Some(Role::Replica));
+        matches!(self.observed.life(previous, boot), Life::Ended(_))
+            || follows
+            || self.observed.fence_passed(lease)
     }
 
     /// P2: whether the holder may accept writes.
@@ -194,6 +211,17 @@ impl View<'_> {
         let best = copies.first().map(rank);
         let in_office = copies.iter().find(|copy| Some(rank(copy)) == best && is_primary(copy.2));
         if let Some((node, report, engine)) = in_office.or(copies.first()) {
+            if engine.role != Some(Role::Primary)
+                && let Some(other) = self.elsewhere_elected(node)
+            {
+                plan.wait(
+                    Reason::NodeUnknown,
+                    &*other,
+                    "it cannot be asked, and the primaries that cannot be asked either may have elected it: nobody is promoted beside it",
+                );
+                plan.again(500);
+                return None;
+            }
             let raised = self.raise(Some(lease), node, report, cause, plan);
             if engine.role == Some(Role::Primary) {
                 return Some(self.primary(&raised, true));
@@ -204,6 +232,33 @@ impl View<'_> {
             return None;
         }
         self.no_live_copy(lease, plan)
+    }
+
+    /// P2: a copy of the shard that the other side of a partition may have elected: it cannot be asked, nor can so many of the
+    /// other shards' primaries that those who can be asked might not know.
+    fn elsewhere_elected(&self, successor: &str) -> Option<String> {
+        if self.group.cluster_mode != ClusterMode::Enabled
+            || self.group.shards.len() < 3
+            || self.majority_lives()
+        {
+            return None;
+        }
+        let hidden = self.group.shards.iter().filter(|shard| shard.id != self.shard.id).filter(|shard| {
+            self.observed.leases.get(&shard.id).is_some_and(|lease| {
+                !matches!(self.observed.life(&lease.holder, &lease.boot), Life::Ended(_))
+                    && self.observed.engine(&lease.holder).is_none()
+            })
+        });
+        if hidden.count() * 2 <= self.group.shards.len() {
+            return None;
+        }
+        let silent = |node: &&str| {
+            *node != successor
+                && matches!(self.observed.nodes.get(*node).map(|seen| &seen.agent), Some(Agent::Silent { last, .. })
+                    if last.engine.as_ref().is_some_and(|engine| engine.complete)
+                        && !matches!(self.observed.life(node, &last.boot), Life::Ended(_)))
+        };
+        self.nodes().find(silent).map(str::to_owned)
     }
 
     /// A node whose word would matter for the choice and may come within moments: one that a fresh process has not dialled
