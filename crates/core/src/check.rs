@@ -182,7 +182,8 @@ fn left_behind(observed: &Observed, plan: &Plan, shard: &str, node: &str) -> Opt
     })
 }
 
-/// P1: a whole copy leaves memory only for a better one that came back, or because a person said so.
+/// P1: a whole copy leaves memory only for a better one that came back, or because a person said so. A reboot or a test of
+/// failover is a person's word too, for that node in that life.
 fn parks(
     observed: &Observed,
     plan: &Plan,
@@ -194,12 +195,15 @@ fn parks(
     let Some(engine) = observed.engine(node).filter(|engine| engine.complete && !engine.loading) else {
         return;
     };
+    let asked = observed.requests.under_way.as_ref().is_some_and(|restart| {
+        restart.node == node && observed.report(node).is_some_and(|report| report.boot == restart.boot)
+    });
     let (term, rebirths) = rebirths(observed, plan, shard);
     let makes_way =
         rebirths.iter().any(|rebirth| rebirth.returned.is_some_and(|(returned, _)| returned == term));
     let chosen = observed.nodes.keys().any(|each| choice(observed, each) == Some(CopyChoice::Use));
     let spared = unwritten || chosen || engine.role == Some(Role::Replica);
-    if !(makes_way && spared || choice(observed, node) == Some(CopyChoice::PutAside)) {
+    if !(asked || makes_way && spared || choice(observed, node) == Some(CopyChoice::PutAside)) {
         notes.push(format!("P1: {node} holds a whole copy and would be parked"));
     }
 }
