@@ -1,0 +1,64 @@
+//! `make simulate`: many seeds over all cores, or one with its story.
+
+use kagami_simulator::mutant::Mutant;
+use kagami_simulator::run::run;
+use kagami_simulator::script::{Script, Shape};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut seeds = 1..101;
+    let mut story = false;
+    let mut shape = None;
+    let mut mutant = None;
+    let mut file = None;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_default();
+        match argument.as_str() {
+            "--seeds" => {
+                let text = value();
+                let (from, to) = text.split_once("..").unwrap_or(("1", &text));
+                seeds = from.parse().unwrap_or(1)..to.parse::<u64>().unwrap_or(100) + 1;
+            }
+            "--seed" => {
+                let seed: u64 = value().parse().unwrap_or(1);
+                seeds = seed..seed + 1;
+                story = true;
+            }
+            "--quiet" => story = false,
+            "--3x2" => shape = Some(Shape::three_by_two()),
+            "--mutant" => mutant = Mutant::parse(&value()),
+            "--script" => file = Some(value()),
+            other => {
+                eprintln!("unknown argument {other}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let Ok(script) = serde_json::from_str::<Script>(&text) else {
+            eprintln!("{file} is no script");
+            return ExitCode::FAILURE;
+        };
+        return tell(&script, mutant);
+    }
+    if story {
+        let script = Script::draw(seeds.start, shape);
+        return tell(&script, mutant);
+    }
+    kagami_simulator::driver::drive(seeds, shape, mutant)
+}
+
+fn tell(script: &Script, mutant: Option<Mutant>) -> ExitCode {
+    println!("{}", serde_json::to_string(script).unwrap_or_default());
+    let outcome = run(script, mutant, true);
+    for line in &outcome.story {
+        println!("{line}");
+    }
+    println!("{} steps, {} faults, {} overlapping, {} ms, rest after {} ms", outcome.steps, outcome.faults, outcome.overlapping, outcome.ms, outcome.rest_ms);
+    for violation in &outcome.violations {
+        println!("VIOLATION {violation}");
+    }
+    if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

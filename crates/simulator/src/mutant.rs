@@ -1,0 +1,163 @@
+//! Planted bugs: Kagami as it would be with a mistake in it, so that it is known that the judges bite. They live here alone, around
+//! the mind and the hand and never in them; nothing of this crate is part of what is shipped.
+
+use kagami_core::observed::{Agent, Observed};
+use kagami_cycle::Order;
+use kagami_protocol::{Command, EngineState, Role, StartData};
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Of two copies the older one is promoted.
+    PromotesTheOlder,
+    /// A silent primary's successor takes over without waiting for its fence.
+    NoFenceBound,
+    /// A primary that hears nobody goes on writing.
+    NeverFences,
+    /// Identities that own slots, or live, are forgotten.
+    ForgetsOwners,
+    /// Objects that a late watch does not show (any more) are taken for gone, leases among them.
+    TrustsStaleReads,
+    /// A node that cannot be asked is taken for dead.
+    UnknownIsDown,
+    /// A primary that is asked to go goes, before its replica took over.
+    NoHandOver,
+    /// A node that starts as a primary starts from nothing, whatever its volume holds.
+    RecreatesOverData,
+    /// The group lets go before its nodes have ended.
+    DropsFinalizerEarly,
+    /// A former leader is obeyed, and goes on.
+    TwoLeaders,
+    /// An empty node is made the primary beside a living copy.
+    EmptyPrimaryServes,
+    /// Replicas may copy from any node, whatever it holds.
+    SourceAlwaysOpen,
+    /// Orders are carried out whatever boot, term or role they were meant for.
+    NoFences,
+    /// The promotion is ordered before the term is known to be written.
+    ActsBeforeIntent,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::PromotesTheOlder,
+        Self::NoFenceBound,
+        Self::NeverFences,
+        Self::ForgetsOwners,
+        Self::TrustsStaleReads,
+        Self::UnknownIsDown,
+        Self::NoHandOver,
+        Self::RecreatesOverData,
+        Self::DropsFinalizerEarly,
+        Self::TwoLeaders,
+        Self::EmptyPrimaryServes,
+        Self::SourceAlwaysOpen,
+        Self::NoFences,
+        Self::ActsBeforeIntent,
+    ];
+
+    /// By its name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mutant| format!("{mutant:?}").eq_ignore_ascii_case(text))
+    }
+}
+
+/// What the mistaken mind believes to see.
+pub fn observe(mutant: Option<Mutant>, observed: &mut Observed) {
+    match mutant {
+        Some(Mutant::PromotesTheOlder) => {
+            for seen in observed.nodes.values_mut() {
+                if let Agent::Up(report) = &mut seen.agent
+                    && let Some(engine) = &mut report.engine
+                    && engine.role == Some(Role::Replica)
+                {
+                    engine.offset = i64::MAX / 2 - engine.offset;
+                    if let Some(record) = &mut report.record {
+                        record.data_term = u64::MAX / 2 - record.data_term;
+                    }
+                }
+            }
+        }
+        Some(Mutant::NoFenceBound) => {
+            for lease in observed.leases.values_mut() {
+                lease.since_ms = 0;
+            }
+            observed.watching_ms = u64::MAX / 4;
+            for seen in observed.nodes.values_mut() {
+                if let Agent::Up(report) = &mut seen.agent
+                    && let Some(link) = report.engine.as_mut().and_then(|engine| engine.link.as_mut())
+                    && !link.up
+                {
+                    link.down_ms = 1_000_000;
+                }
+            }
+        }
+        Some(Mutant::UnknownIsDown) => {
+            let lost: Vec<String> = observed
+                .nodes
+                .values()
+                .filter(|seen| matches!(seen.agent, Agent::Silent { .. }))
+                .filter_map(|seen| seen.pod.as_ref().map(|pod| pod.uid.clone()))
+                .collect();
+            observed.over.extend(lost);
+        }
+        Some(Mutant::ForgetsOwners) => {
+            for seen in observed.nodes.values_mut() {
+                if let Agent::Up(report) = &mut seen.agent
+                    && let Some(cluster) = report.engine.as_mut().and_then(|engine| engine.cluster.as_mut())
+                {
+                    // It thinks that whoever it does not see connected has failed and owns nothing.
+                    for line in cluster.nodes.iter_mut().filter(|line| !line.myself) {
+                        line.slots.clear();
+                        line.fail |= !line.connected || line.pfail;
+                    }
+                }
+                if matches!(seen.agent, Agent::Silent { .. }) {
+                    if let Agent::Silent { last, .. } = &seen.agent {
+                        let mut parked = last.clone();
+                        parked.state = EngineState::Parked;
+                        parked.engine = None;
+                        seen.agent = Agent::Up(parked);
+                    }
+                }
+            }
+        }
+        Some(Mutant::TrustsStaleReads) => {
+            if observed.watching_ms < 5_000 {
+                observed.leases.clear();
+                observed.formed = false;
+                for seen in observed.nodes.values_mut() {
+                    if let Agent::Up(report) = &mut seen.agent {
+                        report.record = None;
+                        report.has_data = false;
+                    }
+                }
+            }
+        }
+        Some(Mutant::EmptyPrimaryServes) => {
+            // Replicas' copies count for nothing.
+            for seen in observed.nodes.values_mut() {
+                if let Agent::Up(report) = &mut seen.agent
+                    && let Some(engine) = &mut report.engine
+                    && engine.role == Some(Role::Replica)
+                    && engine.link.as_ref().is_some_and(|link| !link.up)
+                {
+                    engine.complete = false;
+                    engine.loading = false;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What the mistaken hand sends.
+pub fn order(mutant: Option<Mutant>, order: &mut Order) {
+    if mutant == Some(Mutant::RecreatesOverData)
+        && let Command::Start(start) = &mut order.command
+    {
+        start.data = StartData::PutAside;
+        start.keep_previous = false;
+    }
+}
