@@ -7,7 +7,9 @@ use crate::script::Party;
 use crate::world::{Event, World};
 use kagami_agent::claim::{self, Claim, Follow};
 use kagami_agent::guard::Witness;
-use kagami_agent::state::{Fence, GUARD_PAUSE_MS, Life, Seen, State, calm, note_of_start, puts_aside, same_data, started_as};
+use kagami_agent::state::{
+    Fence, GUARD_PAUSE_MS, Life, Seen, State, calm, note_of_start, puts_aside, same_data, started_as,
+};
 use kagami_agent::version::Version;
 use kagami_protocol::engine_text::{Fields, cluster_info, cluster_nodes};
 use kagami_protocol::{
@@ -74,7 +76,7 @@ impl World {
             return;
         }
         let machine = place.machine;
-        let chance = (self.chance.next() & 0xffff) as u16;
+        let chance = (self.chance.draw() & 0xffff) as u16;
         let boot =
             Boot { pod_uid: place.uid.clone(), agent: Boot::agent_name(self.wall(machine), chance), run: 1 };
         let name = place.volume.clone();
@@ -221,8 +223,13 @@ impl World {
         let now = self.agent_ms(pod);
         let Some(state) = self.state(pod) else { return };
         let pause = if state.moving(now) { MOVING_MS } else { RESTING_MS };
-        let moving_long = state.life.as_ref().is_some_and(|life| now.saturating_sub(life.process.started) > 10_000);
-        let pause = if pause == MOVING_MS && moving_long && state.moving_until_ms <= now { RESTING_MS / 2 } else { pause };
+        let moving_long =
+            state.life.as_ref().is_some_and(|life| now.saturating_sub(life.process.started) > 10_000);
+        let pause = if pause == MOVING_MS && moving_long && state.moving_until_ms <= now {
+            RESTING_MS / 2
+        } else {
+            pause
+        };
         self.look_at(pod, pause);
     }
 
@@ -243,7 +250,9 @@ impl World {
             return;
         }
         if !self.store(pod) {
-            self.change(pod, |state| state.trouble = "the note beside the data: no space left on device".into());
+            self.change(pod, |state| {
+                state.trouble = "the note beside the data: no space left on device".into()
+            });
         }
     }
 
@@ -262,7 +271,11 @@ impl World {
         let Some(taken) = agent.state.take_in(&boot, seen, sent_ms, |_| false) else { return };
         let volume = self.volumes.get(&self.pods[pod].volume);
         let has_data = volume.is_some_and(super::volume::Volume::has_data)
-            || (self.persistent() && self.pods[pod].engine.as_ref().is_some_and(|engine| Engine::has_data(&engine.disk(false))));
+            || (self.persistent()
+                && self.pods[pod]
+                    .engine
+                    .as_ref()
+                    .is_some_and(|engine| Engine::has_data(&engine.disk(false))));
         let worth = taken.worth_a_note();
         self.change(pod, |state| state.has_data = state.has_data || has_data);
         if worth {
@@ -272,7 +285,8 @@ impl World {
 
     /// Does what follows from what was seen.
     pub fn settle(&mut self, pod: usize) {
-        let asks = self.state(pod).and_then(|state| state.life.as_ref()).is_some_and(|life| life.unwritten.asks());
+        let asks =
+            self.state(pod).and_then(|state| state.life.as_ref()).is_some_and(|life| life.unwritten.asks());
         if asks && let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
             let said = if life.written_to { "cmdstat_set:calls=1\n" } else { "cmdstat_info:calls=9\n" };
             life.unwritten.called(said);
@@ -445,18 +459,21 @@ impl World {
             port: start.announce.port,
             bus_port: start.announce.bus_port,
             cluster,
-            node_timeout_ms: directive("cluster-node-timeout").and_then(|text| text.parse().ok()).unwrap_or(15_000),
+            node_timeout_ms: directive("cluster-node-timeout")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(15_000),
             append_only: directive("appendonly") == Some("yes"),
             save_every_ms: None,
             replica_of: if cluster { None } else { primary },
             repl_timeout_ms: 60_000,
             backlog_writes: 10_000,
             source_open: !replica || self.mutant == Some(Mutant::SourceAlwaysOpen),
-            stale_reads: !(replica && !cluster),
+            stale_reads: !replica || cluster,
             load_us_per_write: self.chance.between(10, 2_000),
         };
-        let disk = self.volumes.get(&self.pods[pod].volume).map(|volume| volume.data.clone()).unwrap_or_default();
-        let seed = self.chance.next();
+        let disk =
+            self.volumes.get(&self.pods[pod].volume).map(|volume| volume.data.clone()).unwrap_or_default();
+        let seed = self.chance.draw();
         let now = self.now;
         let agent_now = self.agent_ms(pod);
         let mut out = Out::default();
@@ -494,7 +511,14 @@ impl World {
     }
 
     /// The engine's process has ended: parked again, and told.
-    pub fn engine_ended(&mut self, pod: usize, signal: Option<i32>, code: Option<i32>, words: &str, power: bool) {
+    pub fn engine_ended(
+        &mut self,
+        pod: usize,
+        signal: Option<i32>,
+        code: Option<i32>,
+        words: &str,
+        power: bool,
+    ) {
         let wall = self.wall(self.pods[pod].machine);
         let agent_now = self.agent_ms(pod);
         let place = &mut self.pods[pod];
@@ -587,7 +611,12 @@ impl World {
         }
     }
 
-    fn meet(&mut self, pod: usize, start: &Start, primary: Option<&kagami_protocol::Address>) -> Result<usize, String> {
+    fn meet(
+        &mut self,
+        pod: usize,
+        start: &Start,
+        primary: Option<&kagami_protocol::Address>,
+    ) -> Result<usize, String> {
         let own = start.announce.clone();
         let peers: Vec<_> = start.peers.iter().chain(primary).cloned().collect();
         self.meet_peers(pod, &own, &peers)
@@ -611,7 +640,12 @@ impl World {
     }
 
     /// Claims slots.
-    pub fn assign_slots(&mut self, pod: usize, slots: &[(u16, u16)], epoch: Option<u64>) -> Result<usize, String> {
+    pub fn assign_slots(
+        &mut self,
+        pod: usize,
+        slots: &[(u16, u16)],
+        epoch: Option<u64>,
+    ) -> Result<usize, String> {
         let info = cluster_info(&self.text(pod, &["CLUSTER", "INFO"])?);
         let nodes = cluster_nodes(&self.text(pod, &["CLUSTER", "NODES"])?);
         let ranges = self
@@ -766,7 +800,8 @@ impl World {
             return;
         }
         let Some(state) = self.state(pod) else { return };
-        let beat = FromAgent::Beat { boot: state.boot.clone(), offset: state.view.as_ref().map(|view| view.offset) };
+        let beat =
+            FromAgent::Beat { boot: state.boot.clone(), offset: state.view.as_ref().map(|view| view.offset) };
         self.from_agent(line, beat);
         self.at(BEAT_MS, Event::BeatAgent { line });
     }
@@ -854,4 +889,3 @@ pub fn word(state: &EngineState) -> &'static str {
         EngineState::Stopping => "stopping",
     }
 }
-

@@ -39,7 +39,13 @@ pub struct Clients {
 impl Clients {
     /// One for each shard.
     pub fn new(shards: usize) -> Self {
-        Self { at: vec![None; shards], waiting: BTreeMap::new(), sent: Vec::new(), stopped: false, acknowledged: 0 }
+        Self {
+            at: vec![None; shards],
+            waiting: BTreeMap::new(),
+            sent: Vec::new(),
+            stopped: false,
+            acknowledged: 0,
+        }
     }
 }
 

@@ -73,7 +73,8 @@ pub fn print_coverage(coverage: &BTreeMap<(&'static str, &'static str), u64>) {
     for fault in faults {
         print!("{fault:<18}");
         for phase in phases {
-            let count = coverage.iter().find(|((f, p), _)| *f == fault && *p == phase).map_or(0, |(_, count)| *count);
+            let count =
+                coverage.iter().find(|((f, p), _)| *f == fault && *p == phase).map_or(0, |(_, count)| *count);
             print!("{count:>12}");
         }
         println!();

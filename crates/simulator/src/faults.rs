@@ -185,7 +185,8 @@ impl World {
                     let mut group = (*group).clone();
                     group.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::default()));
                     group.metadata.resource_version = Some(self.kube.next_version());
-                    let held = group.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty());
+                    let held =
+                        group.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty());
                     self.kube.group = held.then(|| Arc::new(group));
                     let update = Update::Group(self.kube.group.clone());
                     self.show(&update);
@@ -252,7 +253,11 @@ impl World {
             volume.full_until = 0;
         }
         self.kube.trouble_until = 0;
-        let bad = self.kube.group.as_ref().is_some_and(|group| group.spec.cache_node_type.as_deref() != Some("cache.t4g.micro"));
+        let bad = self
+            .kube
+            .group
+            .as_ref()
+            .is_some_and(|group| group.spec.cache_node_type.as_deref() != Some("cache.t4g.micro"));
         if bad {
             self.respec(self.shape.nodes, false);
         }

@@ -69,9 +69,10 @@ impl World {
             }
             let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
             let slot = self.slot_of(shard);
-            let serves = self
-                .engines_of(shard)
-                .any(|pod| self.pods[pod].node == holder && self.pods[pod].engine.as_ref().is_some_and(|e| e.writable(self.now, slot)));
+            let serves = self.engines_of(shard).any(|pod| {
+                self.pods[pod].node == holder
+                    && self.pods[pod].engine.as_ref().is_some_and(|e| e.writable(self.now, slot))
+            });
             if !serves {
                 let cause = annotations["elasticache.kagami.dev/cause"].as_str();
                 return if cause == Some("handover") { "handover" } else { "failover" };
@@ -85,16 +86,17 @@ impl World {
         }
         let running = (0..self.shape.shards).flat_map(|shard| self.engines_of(shard)).count();
         let whole = (0..self.shape.shards).flat_map(|shard| self.engines_of(shard)).all(|pod| {
-            self.state(pod).and_then(|state| state.view.as_ref()).is_some_and(|view| {
-                view.complete && view.link.as_ref().is_none_or(|link| link.up)
-            })
+            self.state(pod)
+                .and_then(|state| state.view.as_ref())
+                .is_some_and(|view| view.complete && view.link.as_ref().is_none_or(|link| link.up))
         });
         if running < self.wanted_nodes() || !whole { "replacement" } else { "rest" }
     }
 
     /// How many nodes the spec asks for.
     pub fn wanted_nodes(&self) -> usize {
-        let replicas = self.kube.group.as_ref().and_then(|group| group.spec.replicas_per_node_group).unwrap_or(0);
+        let replicas =
+            self.kube.group.as_ref().and_then(|group| group.spec.replicas_per_node_group).unwrap_or(0);
         self.shape.shards * (1 + usize::try_from(replicas).unwrap_or(0))
     }
 
@@ -106,7 +108,11 @@ impl World {
         let mut first: Option<usize> = None;
         let mut second: Option<usize> = None;
         for (index, place) in self.pods.iter().enumerate() {
-            if place.shard != shard || place.gone || place.frozen_until > now || now < place.thawed_ms + THAW_MS {
+            if place.shard != shard
+                || place.gone
+                || place.frozen_until > now
+                || now < place.thawed_ms + THAW_MS
+            {
                 continue;
             }
             let Some(engine) = &place.engine else { continue };
@@ -122,7 +128,8 @@ impl World {
             let made = self.pods[a].made_primary_ms.max(self.pods[b].made_primary_ms);
             // Two by the engines' own election: the majority of primaries is its fence, and none of Kagami's making.
             let by_kagami = made.is_some_and(|made| now - made < 30_000);
-            let older_knows = self.pods[a].made_primary_ms.is_some() || self.pods[b].made_primary_ms.is_some();
+            let older_knows =
+                self.pods[a].made_primary_ms.is_some() || self.pods[b].made_primary_ms.is_some();
             if by_kagami && older_knows {
                 self.violate(format!(
                     "P2: {} (pod {a}) and {} (pod {b}) of shard {shard} both accept writes",
@@ -153,20 +160,29 @@ impl World {
             .sent
             .iter()
             .enumerate()
-            .filter(|(_, sent)| sent.shard == shard && sent.confirmed && !sent.excused && !engine.holds(sent.key))
+            .filter(|(_, sent)| {
+                sent.shard == shard && sent.confirmed && !sent.excused && !engine.holds(sent.key)
+            })
             .map(|(index, _)| index)
             .collect();
-        self.tell(|| format!("pod {pod} serves shard {shard}; {} confirmed writes are missing in it", missing.len()));
+        self.tell(|| {
+            format!("pod {pod} serves shard {shard}; {} confirmed writes are missing in it", missing.len())
+        });
         let by_kagami = self.pods[pod].made_primary_ms.is_some();
         for index in missing {
             let key = self.clients.sent[index].key;
             let better = self.engines_of(shard).find(|other| {
-                *other != pod && self.reachable_copy(*other) && self.pods[*other].engine.as_ref().is_some_and(|e| e.holds(key))
+                *other != pod
+                    && self.reachable_copy(*other)
+                    && self.pods[*other].engine.as_ref().is_some_and(|e| e.holds(key))
             });
             match better {
                 Some(better) if by_kagami => {
                     let (node, other) = (self.pods[pod].node.clone(), self.pods[better].node.clone());
-                    self.violate(format!("P1: {node} serves without write {} that the reachable copy of {other} holds", key.id));
+                    self.violate(format!(
+                        "P1: {node} serves without write {} that the reachable copy of {other} holds",
+                        key.id
+                    ));
                     self.clients.sent[index].excused = true;
                 }
                 _ => self.clients.sent[index].excused = true,
@@ -178,18 +194,22 @@ impl World {
     fn reachable_copy(&self, pod: usize) -> bool {
         let Some(leader) = self.leader() else { return false };
         let place = &self.pods[pod];
-        let whole = self
-            .state(pod)
-            .is_some_and(|state| state.engine == EngineState::Running && state.view.as_ref().is_some_and(|view| view.complete && !view.loading));
+        let whole = self.state(pod).is_some_and(|state| {
+            state.engine == EngineState::Running
+                && state.view.as_ref().is_some_and(|view| view.complete && !view.loading)
+        });
         whole
             && place.frozen_until <= self.now
             && self.machines[place.machine].up
-            && self.hears(leader, &place.node).is_some_and(|report| Some(&report.boot) == self.state(pod).map(|state| &state.boot))
+            && self
+                .hears(leader, &place.node)
+                .is_some_and(|report| Some(&report.boot) == self.state(pod).map(|state| &state.boot))
     }
 
     /// Whether anybody or anything still holds a write.
     fn is_held(&self, shard: usize, key: crate::engine::Key) -> bool {
-        self.engines_of(shard).any(|pod| self.pods[pod].engine.as_ref().is_some_and(|engine| engine.holds(key)))
+        self.engines_of(shard)
+            .any(|pod| self.pods[pod].engine.as_ref().is_some_and(|engine| engine.holds(key)))
             || self.volumes.iter().any(|(_, volume)| {
                 Engine::on_disk(&volume.data).contains(&key)
                     || volume.aside.iter().any(|aside| Engine::on_disk(&aside.data).contains(&key))
@@ -203,12 +223,17 @@ impl World {
             .clients
             .sent
             .iter()
-            .filter(|sent| sent.shard == shard && sent.confirmed && !sent.excused && !self.is_held(shard, sent.key))
+            .filter(|sent| {
+                sent.shard == shard && sent.confirmed && !sent.excused && !self.is_held(shard, sent.key)
+            })
             .map(|sent| sent.key.id)
             .collect();
         if let Some(first) = gone.first() {
             let node = self.pods[pod].node.clone();
-            self.violate(format!("P1: the last copy of {} confirmed writes (from {first} on) was overwritten on {node}", gone.len()));
+            self.violate(format!(
+                "P1: the last copy of {} confirmed writes (from {first} on) was overwritten on {node}",
+                gone.len()
+            ));
             for sent in self.clients.sent.iter_mut().filter(|sent| gone.contains(&sent.key.id)) {
                 sent.excused = true;
             }
@@ -251,11 +276,16 @@ impl World {
                     && !place.gone
                     && place.engine.is_none()
                     && self.volumes.get(&place.volume).is_some_and(|volume| {
-                        volume.record.as_ref().is_some_and(|record| record.complete && record.failed_loads == 0)
+                        volume
+                            .record
+                            .as_ref()
+                            .is_some_and(|record| record.complete && record.failed_loads == 0)
                             && !Engine::on_disk(&volume.data).is_empty()
                     })
                     && self.state(*index).is_some_and(|state| !state.terminating)
-                    && self.hears(leader, &place.node).is_some_and(|report| report.has_data && report.persistent)
+                    && self
+                        .hears(leader, &place.node)
+                        .is_some_and(|report| report.has_data && report.persistent)
             });
             if let Some((index, _)) = better {
                 let (node, other) = (self.pods[pod].node.clone(), self.pods[index].node.clone());
@@ -266,7 +296,8 @@ impl World {
 
     /// P1: a promotion is carried out.
     pub fn judge_promotion(&mut self, pod: usize) {
-        let complete = self.state(pod).and_then(|state| state.view.as_ref()).is_some_and(|view| view.complete);
+        let complete =
+            self.state(pod).and_then(|state| state.view.as_ref()).is_some_and(|view| view.complete);
         if !complete {
             let node = self.pods[pod].node.clone();
             self.violate(format!("P1: {node} is promoted without a whole copy"));
@@ -284,7 +315,8 @@ impl World {
                 && engine.holds(sent.key)
                 && !self.shape.volumes
                 && !self.engines_of(shard).any(|other| {
-                    other != pod && self.pods[other].engine.as_ref().is_some_and(|engine| engine.holds(sent.key))
+                    other != pod
+                        && self.pods[other].engine.as_ref().is_some_and(|engine| engine.holds(sent.key))
                 })
         });
         if let Some(sent) = only {
@@ -304,7 +336,8 @@ impl World {
             .filter(|(other, _)| crate::kube::shard_of(other) == shard)
             .filter_map(|(_, pod)| pod.machine)
             .collect();
-        let one_zone = placed.windows(2).all(|pair| self.machines[pair[0]].zone == self.machines[pair[1]].zone);
+        let one_zone =
+            placed.windows(2).all(|pair| self.machines[pair[0]].zone == self.machines[pair[1]].zone);
         if multi && placed.len() > 1 && one_zone {
             self.violate(format!("P8: all copies of shard {shard} are in one zone"));
         }
@@ -312,7 +345,8 @@ impl World {
 
     /// A child is deleted.
     pub fn judge_delete(&mut self, key: &ObjectKey) {
-        let deleting = self.kube.group.as_ref().is_none_or(|group| group.metadata.deletion_timestamp.is_some());
+        let deleting =
+            self.kube.group.as_ref().is_none_or(|group| group.metadata.deletion_timestamp.is_some());
         if key.kind == Kind::StatefulSet {
             if !deleting {
                 self.violate(format!("P1: {key} is deleted, and the group is not"));
@@ -328,7 +362,9 @@ impl World {
         let since = self.judge.deleting_since.unwrap_or(self.now);
         let sets = self.kube.children.keys().filter(|key| key.kind == Kind::StatefulSet).count();
         if (running > 0 || sets > 0) && self.now - since < 59_000 {
-            self.violate(format!("the group was let go while {running} engines ran and {sets} StatefulSets were there"));
+            self.violate(format!(
+                "the group was let go while {running} engines ran and {sets} StatefulSets were there"
+            ));
         }
     }
 
@@ -380,7 +416,9 @@ impl World {
         }
         let mut count = 0;
         for shard in 0..self.shape.shards {
-            let Some((_, holder)) = self.kube.term_of(shard) else { return Some(format!("shard {shard} has no lease")) };
+            let Some((_, holder)) = self.kube.term_of(shard) else {
+                return Some(format!("shard {shard} has no lease"));
+            };
             let slot = self.slot_of(shard);
             let Some(primary) = self.engines_of(shard).find(|pod| self.pods[*pod].node == holder) else {
                 return Some(format!("{holder} does not run"));
@@ -392,7 +430,10 @@ impl World {
             for pod in self.engines_of(shard) {
                 let Some(engine) = &self.pods[pod].engine else { continue };
                 let node = &self.pods[pod].node;
-                if node.rsplit('-').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0) * self.shape.shards > self.wanted_nodes() {
+                if node.rsplit('-').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0)
+                    * self.shape.shards
+                    > self.wanted_nodes()
+                {
                     continue;
                 }
                 count += 1;
@@ -412,8 +453,15 @@ impl World {
         if status.status != Some(GroupStatus::Available) {
             return Some(format!("the status is {:?}, {:?}", status.status, status.reason));
         }
-        if status.reason.as_deref() != Some("Available") && status.reason.as_deref() != Some("UnsupportedModification") && status.reason.as_deref() != Some("CrashLooping") {
-            return Some(format!("the reason is {:?}: {:?}", status.reason, status.conditions.first().map(|c| &c.message)));
+        if status.reason.as_deref() != Some("Available")
+            && status.reason.as_deref() != Some("UnsupportedModification")
+            && status.reason.as_deref() != Some("CrashLooping")
+        {
+            return Some(format!(
+                "the reason is {:?}: {:?}",
+                status.reason,
+                status.conditions.first().map(|c| &c.message)
+            ));
         }
         None
     }
@@ -436,22 +484,32 @@ impl World {
                 let replica = self.pods[pod].engine.as_ref().is_some_and(Model::is_replica);
                 let told = member.current_role == Some(ApiRole::Replica);
                 if replica != told {
-                    wrong.push(format!("the status says that {} is {:?}", member.cache_cluster_id, member.current_role));
+                    wrong.push(format!(
+                        "the status says that {} is {:?}",
+                        member.cache_cluster_id, member.current_role
+                    ));
                 }
                 if member.status != Some(MemberStatus::Available) {
-                    wrong.push(format!("the status says that {} is {:?}", member.cache_cluster_id, member.status));
+                    wrong.push(format!(
+                        "the status says that {} is {:?}",
+                        member.cache_cluster_id, member.status
+                    ));
                 }
             }
         }
         for shard in 0..self.shape.shards {
             let Some((_, holder)) = self.kube.term_of(shard) else { continue };
-            let Some(primary) = self.engines_of(shard).find(|pod| self.pods[*pod].node == holder) else { continue };
+            let Some(primary) = self.engines_of(shard).find(|pod| self.pods[*pod].node == holder) else {
+                continue;
+            };
             let Some(engine) = &self.pods[primary].engine else { continue };
             let lost: Vec<u32> = self
                 .clients
                 .sent
                 .iter()
-                .filter(|sent| sent.shard == shard && sent.confirmed && !sent.excused && !engine.holds(sent.key))
+                .filter(|sent| {
+                    sent.shard == shard && sent.confirmed && !sent.excused && !engine.holds(sent.key)
+                })
                 .map(|sent| sent.key.id)
                 .collect();
             if let Some(first) = lost.first() {

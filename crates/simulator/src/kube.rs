@@ -6,7 +6,6 @@ use crate::engine::Ms;
 use crate::operator::Update;
 use crate::port::{Answered, Ask};
 use crate::script::{Party, Shape};
-use crate::volume::Volume;
 use crate::world::{Event, Pod, World};
 use kagami_api::names;
 use kagami_api::v1alpha1::ReplicationGroup;
@@ -43,10 +42,16 @@ impl Snapshot {
     /// All of it, one by one.
     pub fn updates(&self) -> Vec<Update> {
         let mut updates = vec![Update::Group(self.group.clone())];
-        updates.extend(self.children.iter().map(|(key, object)| Update::Child(key.clone(), Some(object.clone()))));
-        updates.extend(self.leases.iter().map(|(name, object)| Update::Lease(name.clone(), Some(object.clone()))));
+        updates.extend(
+            self.children.iter().map(|(key, object)| Update::Child(key.clone(), Some(object.clone()))),
+        );
+        updates.extend(
+            self.leases.iter().map(|(name, object)| Update::Lease(name.clone(), Some(object.clone()))),
+        );
         updates.extend(self.pods.iter().map(|(node, view)| Update::Pod(node.clone(), Some(view.clone()))));
-        updates.extend(self.machines.iter().map(|(name, machine)| Update::Machine(name.clone(), machine.clone())));
+        updates.extend(
+            self.machines.iter().map(|(name, machine)| Update::Machine(name.clone(), machine.clone())),
+        );
         updates
     }
 }
@@ -214,7 +219,9 @@ impl World {
     /// A request arrives.
     pub fn asked(&mut self, operator: usize, process: u64, number: u64, ask: Ask) {
         // Somebody else wrote meanwhile, says the apiserver; it is for whoever asked to look again.
-        let conflicts = matches!(ask, Ask::Replace(..) | Ask::Merge(..)) && self.api_fails() && self.chance.per_mille(300);
+        let conflicts = matches!(ask, Ask::Replace(..) | Ask::Merge(..))
+            && self.api_fails()
+            && self.chance.per_mille(300);
         let answer = if conflicts {
             Err(failure(409, "the object has been modified; please apply your changes to the latest version"))
         } else {
@@ -237,7 +244,8 @@ impl World {
         match ask {
             Ask::Get(target) => Ok(self.kube.object(target).map(|object| (**object).clone())),
             Ask::Apply(target, object) => {
-                let mut merged = self.kube.object(target).map_or_else(|| json!({}), |before| (**before).clone());
+                let mut merged =
+                    self.kube.object(target).map_or_else(|| json!({}), |before| (**before).clone());
                 let before = merged.clone();
                 if object.pointer("/metadata/ownerReferences").is_none()
                     && let Some(metadata) = merged.get_mut("metadata").and_then(Value::as_object_mut)
@@ -269,7 +277,9 @@ impl World {
             }
             Ask::Merge(Target::Pod(pod), patch) => {
                 let node = pod.trim_end_matches("-0").to_owned();
-                let Some(known) = self.kube.pods.get_mut(&node) else { return Err(failure(404, "not found")) };
+                let Some(known) = self.kube.pods.get_mut(&node) else {
+                    return Err(failure(404, "not found"));
+                };
                 if patch["metadata"]["uid"].as_str().is_some_and(|uid| uid != known.view.uid) {
                     return Err(failure(409, "Precondition failed: UID in precondition"));
                 }
@@ -285,8 +295,12 @@ impl World {
                     return Err(failure(409, "the object has been modified"));
                 }
                 let mut group = (*group).clone();
-                let finalizers: Vec<String> =
-                    patch["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect();
+                let finalizers: Vec<String> = patch["metadata"]["finalizers"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|f| f.as_str().map(str::to_owned))
+                    .collect();
                 let gone = finalizers.is_empty() && group.metadata.deletion_timestamp.is_some();
                 group.metadata.finalizers = Some(finalizers);
                 group.metadata.resource_version = Some(self.kube.next_version());
@@ -321,7 +335,9 @@ impl World {
                 Ok(Some(json!({ "metadata": { "resourceVersion": version } })))
             }
             Ask::Delete(Target::Child(key), uid) => {
-                let Some(present) = self.kube.children.get(key) else { return Err(failure(404, "not found")) };
+                let Some(present) = self.kube.children.get(key) else {
+                    return Err(failure(404, "not found"));
+                };
                 if uid.as_ref().is_some_and(|uid| present["metadata"]["uid"] != **uid) {
                     return Err(failure(409, "Precondition failed: UID in precondition"));
                 }
@@ -344,7 +360,12 @@ impl World {
             Target::Child(key) => Update::Child(key.clone(), Some(object.clone())),
             Target::Lease(name) => {
                 self.tell(|| {
-                    format!("lease {name}: term {} holder {} {}", object["spec"]["leaseTransitions"], object["spec"]["holderIdentity"], object["metadata"]["annotations"])
+                    format!(
+                        "lease {name}: term {} holder {} {}",
+                        object["spec"]["leaseTransitions"],
+                        object["spec"]["holderIdentity"],
+                        object["metadata"]["annotations"]
+                    )
                 });
                 Update::Lease(name.clone(), Some(object.clone()))
             }
@@ -417,7 +438,8 @@ impl World {
                 let uid = self.kube.uid();
                 let view = PodView { uid, created_ms: self.true_wall(), ..PodView::default() };
                 let start_ms = 0;
-                let pod = ApiPod { view, machine: None, sandbox: None, deleted_ms: None, start_ms, backoff_ms: 0 };
+                let pod =
+                    ApiPod { view, machine: None, sandbox: None, deleted_ms: None, start_ms, backoff_ms: 0 };
                 self.kube.pods.insert(node.clone(), pod);
                 self.schedule(node);
                 self.show_pod(node);
@@ -483,7 +505,8 @@ impl World {
         };
         let fits = |machine: &usize| {
             let known = &self.machines[*machine];
-            let ready = self.kube.machines.get(&known.name).is_some_and(|view| view.ready && !view.out_of_service);
+            let ready =
+                self.kube.machines.get(&known.name).is_some_and(|view| view.ready && !view.out_of_service);
             ready
                 && !known.cordoned
                 && pinned.is_none_or(|pinned| pinned == *machine)
@@ -520,15 +543,20 @@ impl World {
         if !self.machines[machine].up {
             return;
         }
-        let hears =
-            !self.is_cut(Party::Machine(machine), Party::Api) && !self.is_cut(Party::Api, Party::Machine(machine));
-        let frozen = self.pods.iter().any(|pod| pod.machine == machine && pod.frozen_until > self.now && pod.kill_at.is_none());
+        let hears = !self.is_cut(Party::Machine(machine), Party::Api)
+            && !self.is_cut(Party::Api, Party::Machine(machine));
+        let frozen = self
+            .pods
+            .iter()
+            .any(|pod| pod.machine == machine && pod.frozen_until > self.now && pod.kill_at.is_none());
         // What it was told to do it does, whether or not it hears the apiserver.
         let due: Vec<usize> = self
             .pods
             .iter()
             .enumerate()
-            .filter(|(_, pod)| pod.machine == machine && !pod.gone && pod.kill_at.is_some_and(|at| at <= self.now))
+            .filter(|(_, pod)| {
+                pod.machine == machine && !pod.gone && pod.kill_at.is_some_and(|at| at <= self.now)
+            })
             .map(|(index, _)| index)
             .collect();
         for pod in due {
@@ -548,7 +576,11 @@ impl World {
             .filter(|(index, pod)| {
                 pod.machine == machine
                     && !pod.gone
-                    && self.kube.pods.get(&pod.node).is_none_or(|api| api.view.uid != pod.uid || api.sandbox != Some(*index))
+                    && self
+                        .kube
+                        .pods
+                        .get(&pod.node)
+                        .is_none_or(|api| api.view.uid != pod.uid || api.sandbox != Some(*index))
             })
             .map(|(index, _)| index)
             .collect();
@@ -634,7 +666,7 @@ impl World {
         let index = self.pods.len();
         let ip = self.address(index);
         let volume = if self.shape.volumes { node.to_owned() } else { uid.to_owned() };
-        self.volumes.entry(volume.clone()).or_insert_with(Volume::default);
+        self.volumes.entry(volume.clone()).or_default();
         self.pods.push(Pod {
             node: node.to_owned(),
             shard: shard_of(node),

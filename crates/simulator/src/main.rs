@@ -56,7 +56,10 @@ fn tell(script: &Script, mutant: Option<Mutant>) -> ExitCode {
     for line in &outcome.story {
         println!("{line}");
     }
-    println!("{} steps, {} faults, {} overlapping, {} ms, rest after {} ms", outcome.steps, outcome.faults, outcome.overlapping, outcome.ms, outcome.rest_ms);
+    println!(
+        "{} steps, {} faults, {} overlapping, {} ms, rest after {} ms",
+        outcome.steps, outcome.faults, outcome.overlapping, outcome.ms, outcome.rest_ms
+    );
     for violation in &outcome.violations {
         println!("VIOLATION {violation}");
     }

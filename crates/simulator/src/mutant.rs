@@ -113,25 +113,21 @@ pub fn observe(mutant: Option<Mutant>, observed: &mut Observed) {
                         line.fail |= !line.connected || line.pfail;
                     }
                 }
-                if matches!(seen.agent, Agent::Silent { .. }) {
-                    if let Agent::Silent { last, .. } = &seen.agent {
-                        let mut parked = last.clone();
-                        parked.state = EngineState::Parked;
-                        parked.engine = None;
-                        seen.agent = Agent::Up(parked);
-                    }
+                if let Agent::Silent { last, .. } = &seen.agent {
+                    let mut parked = last.clone();
+                    parked.state = EngineState::Parked;
+                    parked.engine = None;
+                    seen.agent = Agent::Up(parked);
                 }
             }
         }
-        Some(Mutant::TrustsStaleReads) => {
-            if observed.watching_ms < 5_000 {
-                observed.leases.clear();
-                observed.formed = false;
-                for seen in observed.nodes.values_mut() {
-                    if let Agent::Up(report) = &mut seen.agent {
-                        report.record = None;
-                        report.has_data = false;
-                    }
+        Some(Mutant::TrustsStaleReads) if observed.watching_ms < 5_000 => {
+            observed.leases.clear();
+            observed.formed = false;
+            for seen in observed.nodes.values_mut() {
+                if let Agent::Up(report) = &mut seen.agent {
+                    report.record = None;
+                    report.has_data = false;
                 }
             }
         }

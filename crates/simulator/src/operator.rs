@@ -142,7 +142,9 @@ impl World {
 
     /// The process that leads, if one does.
     pub fn leader(&self) -> Option<usize> {
-        self.operators.iter().position(|operator| operator.process.as_ref().is_some_and(|process| process.leads))
+        self.operators
+            .iter()
+            .position(|operator| operator.process.as_ref().is_some_and(|process| process.leads))
     }
 
     /// A process begins.
@@ -160,7 +162,7 @@ impl World {
             generation: 0,
             renewed: 0,
             seen_lease: None,
-            port: Port { mutant, ..Port::default() },
+            port: Port::new(mutant),
             memory: None,
             written: Arc::new(Written::default()),
             task: None,
@@ -184,8 +186,12 @@ impl World {
             return;
         }
         self.tell(|| format!("operator {operator} ends"));
-        let lines: Vec<u64> =
-            self.lines.iter().filter(|(_, line)| line.operator == operator && line.operator_open).map(|(id, _)| *id).collect();
+        let lines: Vec<u64> = self
+            .lines
+            .iter()
+            .filter(|(_, line)| line.operator == operator && line.operator_open)
+            .map(|(id, _)| *id)
+            .collect();
         for line in lines {
             self.close_at_operator(line);
         }
@@ -226,7 +232,9 @@ impl World {
             Led::Read(view, asked) => {
                 let version = view.as_ref().map(|view| view.version.clone());
                 let generation = if own.leads {
-                    let mine = view.as_ref().is_some_and(|view| view.holder == me && view.transitions == own.generation);
+                    let mine = view
+                        .as_ref()
+                        .is_some_and(|view| view.holder == me && view.transitions == own.generation);
                     if !mine {
                         self.tell(|| format!("operator {operator} lost its lease"));
                         self.kill_operator(operator);
@@ -248,15 +256,22 @@ impl World {
                     counted.max(u64::try_from(wall_s - EPOCH_S).unwrap_or(0))
                 };
                 if let Some(delay) = self.way(Party::Operator(operator), Party::Api) {
-                    self.at(delay, Event::Led { operator, process, led: Led::Write { version, generation, asked } });
+                    self.at(
+                        delay,
+                        Event::Led { operator, process, led: Led::Write { version, generation, asked } },
+                    );
                 }
             }
             Led::Write { version, generation, asked } => {
                 let fits = self.kube.leader.as_ref().map(|view| view.version.clone()) == version;
                 if fits {
                     let version = self.kube.next_version();
-                    self.kube.leader =
-                        Some(LeaseView { holder: me, transitions: generation, version, duration_ms: LEASE_MS });
+                    self.kube.leader = Some(LeaseView {
+                        holder: me,
+                        transitions: generation,
+                        version,
+                        duration_ms: LEASE_MS,
+                    });
                 }
                 if let Some(delay) = self.way(Party::Api, Party::Operator(operator)) {
                     let led = Led::Wrote { done: fits, generation, asked };
@@ -287,7 +302,10 @@ impl World {
         if self.mutant == Some(mutant::Mutant::TwoLeaders) {
             return true;
         }
-        self.operators[operator].process.as_ref().is_some_and(|own| own.leads && self.now - own.renewed < GIVE_UP_MS)
+        self.operators[operator]
+            .process
+            .as_ref()
+            .is_some_and(|own| own.leads && self.now - own.renewed < GIVE_UP_MS)
     }
 
     // Watches.
@@ -297,7 +315,11 @@ impl World {
         let now = self.now;
         let late = self.operators[operator].lag_until > now;
         let current = self.kube.snapshot();
-        let stale = if late { self.kube.past.iter().min_by_key(|(at, _)| *at).map(|(_, past)| past.clone()) } else { None };
+        let stale = if late {
+            self.kube.past.iter().min_by_key(|(at, _)| *at).map(|(_, past)| past.clone())
+        } else {
+            None
+        };
         let behind = stale.is_some();
         let until = self.operators[operator].lag_until;
         let Some(own) = self.process(operator, process) else { return };
@@ -340,7 +362,9 @@ impl World {
     /// A watch shows something.
     pub fn shown(&mut self, operator: usize, process: u64, number: u64) {
         let now = self.now;
-        if self.is_cut(Party::Api, Party::Operator(operator)) || self.is_cut(Party::Operator(operator), Party::Api) {
+        if self.is_cut(Party::Api, Party::Operator(operator))
+            || self.is_cut(Party::Operator(operator), Party::Api)
+        {
             self.at(400, Event::Shown { operator, process, number });
             return;
         }
@@ -411,12 +435,25 @@ impl World {
         }
         own.queue_at = None;
         let Some(group) = own.cache.group.clone() else { return };
-        let mut memory =
-            own.memory.take().filter(|memory| memory.is_of(&group)).unwrap_or_else(|| Memory::new(&group, now));
+        let mut memory = own
+            .memory
+            .take()
+            .filter(|memory| memory.is_of(&group))
+            .unwrap_or_else(|| Memory::new(&group, now));
         let status = memory.latest_status(&group);
         let shown = Shown {
-            children: own.cache.children.iter().map(|(key, object)| (key.clone(), (**object).clone())).collect(),
-            leases: own.cache.leases.iter().map(|(name, object)| (name.clone(), (**object).clone())).collect(),
+            children: own
+                .cache
+                .children
+                .iter()
+                .map(|(key, object)| (key.clone(), (**object).clone()))
+                .collect(),
+            leases: own
+                .cache
+                .leases
+                .iter()
+                .map(|(name, object)| (name.clone(), (**object).clone()))
+                .collect(),
             pods: own.cache.pods.clone(),
             machines: own.cache.machines.clone(),
             over: own.over.clone(),
@@ -481,7 +518,12 @@ impl World {
         let (asked, confirms, leaves, refused) = {
             let mut desk = own.port.desk();
             let refused = std::mem::take(&mut desk.refused_plans);
-            (std::mem::take(&mut desk.asked), std::mem::take(&mut desk.confirms), std::mem::take(&mut desk.leaves), refused)
+            (
+                std::mem::take(&mut desk.asked),
+                std::mem::take(&mut desk.confirms),
+                std::mem::take(&mut desk.leaves),
+                refused,
+            )
         };
         for (nodes, confirms) in confirms {
             for node in nodes {
@@ -545,7 +587,7 @@ impl World {
         }
         match ask {
             Ask::Pause(ms) => self.reply(operator, process, number, ms, Answered::Nothing),
-            Ask::Order(order) => self.send_order(operator, process, number, order),
+            Ask::Order(order) => self.send_order(operator, process, number, *order),
             ask => {
                 let lost = ApiError { code: 0, message: "the connection timed out".into() };
                 let before = self.api_fails() && self.chance.per_mille(500);
@@ -663,7 +705,9 @@ impl World {
         let Some(known) = self.lines.get(&line).filter(|line| line.operator_open).cloned() else { return };
         let (operator, process) = (known.operator, known.process);
         let fresh = self.fresh(operator);
-        let Some(dial) = self.process(operator, process).and_then(|own| own.dials.get(&known.node)) else { return };
+        let Some(dial) = self.process(operator, process).and_then(|own| own.dials.get(&known.node)) else {
+            return;
+        };
         if dial.line != Some(line) {
             return;
         }
@@ -678,11 +722,11 @@ impl World {
             }
             _ => ToAgent::Beat,
         };
-        self.to_agent(line, frame);
+        self.send_agent(line, frame);
         self.at(BEAT_MS, Event::BeatOperator { line });
     }
 
-    fn to_agent(&mut self, line: u64, frame: ToAgent) {
+    fn send_agent(&mut self, line: u64, frame: ToAgent) {
         let now = self.now;
         let Some(known) = self.lines.get(&line) else { return };
         let (operator, machine) = (known.operator, self.pods[known.pod].machine);
@@ -716,7 +760,7 @@ impl World {
             role: order.role,
             command: order.command,
         };
-        self.to_agent(line, ToAgent::Order(Box::new(order)));
+        self.send_agent(line, ToAgent::Order(Box::new(order)));
     }
 
     /// A frame of an agent.
@@ -737,7 +781,9 @@ impl World {
                 }
             }
             FromAgent::Beat { boot, offset } => {
-                let Some(dial) = own.dials.get_mut(&known.node).filter(|dial| dial.line == Some(line)) else { return };
+                let Some(dial) = own.dials.get_mut(&known.node).filter(|dial| dial.line == Some(line)) else {
+                    return;
+                };
                 dial.heard = Some(now);
                 if let Some(report) = &mut dial.report
                     && report.boot == boot
@@ -750,7 +796,9 @@ impl World {
                 if report.node != known.node {
                     return;
                 }
-                let Some(dial) = own.dials.get_mut(&known.node).filter(|dial| dial.line == Some(line)) else { return };
+                let Some(dial) = own.dials.get_mut(&known.node).filter(|dial| dial.line == Some(line)) else {
+                    return;
+                };
                 dial.heard = Some(now);
                 dial.pause = REDIAL_MIN_MS;
                 dial.report = Some(report);
@@ -763,14 +811,12 @@ impl World {
     pub fn closed(&mut self, line: u64, at_operator: bool) {
         if at_operator {
             self.lost_line(line);
-        } else if self.lines.get(&line).is_some_and(|line| line.agent_open) {
-            if let Some(known) = self.lines.get_mut(&line) {
-                known.agent_open = false;
-                let pod = known.pod;
-                if let Some(agent) = self.pods[pod].agent.as_mut() {
-                    agent.lines.retain(|each| *each != line);
-                    agent.orders.retain(|(by, ..)| *by != line);
-                }
+        } else if let Some(known) = self.lines.get_mut(&line).filter(|line| line.agent_open) {
+            known.agent_open = false;
+            let pod = known.pod;
+            if let Some(agent) = self.pods[pod].agent.as_mut() {
+                agent.lines.retain(|each| *each != line);
+                agent.orders.retain(|(by, ..)| *by != line);
             }
         }
     }
@@ -802,8 +848,12 @@ impl World {
             pause = dial.pause;
             again = true;
         }
-        let waiting: Vec<(u64, u64)> =
-            own.orders.iter().filter(|(_, (_, by))| *by == line).map(|(id, (number, _))| (*id, *number)).collect();
+        let waiting: Vec<(u64, u64)> = own
+            .orders
+            .iter()
+            .filter(|(_, (_, by))| *by == line)
+            .map(|(id, (number, _))| (*id, *number))
+            .collect();
         for (id, number) in waiting {
             if let Some(own) = self.process(operator, process) {
                 own.orders.remove(&id);
@@ -857,7 +907,9 @@ pub fn brief(ask: &Ask) -> String {
         Ask::Status(_) => "status".into(),
         Ask::Delete(target, _) => format!("delete {target}"),
         Ask::Event(happening) => format!("event {}: {}", happening.reason, happening.message),
-        Ask::Order(order) => format!("order {} term {}: {:?}", order.node, order.term, std::mem::discriminant(&order.command)),
+        Ask::Order(order) => {
+            format!("order {} term {}: {:?}", order.node, order.term, std::mem::discriminant(&order.command))
+        }
         Ask::Pause(ms) => format!("pause {ms}"),
     }
 }

@@ -146,9 +146,12 @@ impl World {
                 done("")
             }
             Stage::Behind(until) => {
-                let Command::Promote { min_offset, force, .. } = &order.command else { return failed("no promotion") };
+                let Command::Promote { min_offset, force, .. } = &order.command else {
+                    return failed("no promotion");
+                };
                 self.look(pod);
-                let offset = self.state(pod).and_then(|state| state.view.as_ref()).map_or(0, |view| view.offset);
+                let offset =
+                    self.state(pod).and_then(|state| state.view.as_ref()).map_or(0, |view| view.offset);
                 if min_offset.is_none_or(|wanted| offset >= wanted) {
                     return self.promote(pod, *force);
                 }
@@ -158,7 +161,9 @@ impl World {
                 Next::Again(Stage::Behind(until), 1)
             }
             Stage::Known(until) => {
-                let Command::Replicate { primary, primary_id } = &order.command else { return failed("no primary") };
+                let Command::Replicate { primary, primary_id } = &order.command else {
+                    return failed("no primary");
+                };
                 match self.follow_once(pod, primary, primary_id.as_deref()) {
                     Ok(()) => Next::Again(Stage::AwaitRole(Role::Replica, self.now + ROLE_WITHIN_MS), 0),
                     Err(error) if self.now >= until => self.replicated(pod, Some(error)),
@@ -197,7 +202,10 @@ impl World {
     }
 
     fn begin_command(&mut self, pod: usize, order: &Order) -> Next {
-        let own = self.state(pod).and_then(|state| state.life.as_ref()).map(|life| (life.start.announce.clone(), life.cluster));
+        let own = self
+            .state(pod)
+            .and_then(|state| state.life.as_ref())
+            .map(|life| (life.start.announce.clone(), life.cluster));
         match &order.command {
             Command::KeepTerm => done(""),
             Command::Start(start) => {
@@ -331,7 +339,8 @@ impl World {
     fn promote(&mut self, pod: usize, force: bool) -> Next {
         self.end_script(pod);
         self.judge_promotion(pod);
-        let Some(cluster) = self.state(pod).and_then(|state| state.life.as_ref()).map(|life| life.cluster) else {
+        let Some(cluster) = self.state(pod).and_then(|state| state.life.as_ref()).map(|life| life.cluster)
+        else {
             return failed("the engine ended");
         };
         let term = self.state(pod).map_or(0, |state| state.term);

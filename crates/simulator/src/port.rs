@@ -31,7 +31,7 @@ pub enum Ask {
     /// An event.
     Event(Happening),
     /// An order.
-    Order(Order),
+    Order(Box<Order>),
     /// Waits.
     Pause(u64),
 }
@@ -76,6 +76,11 @@ pub struct Port {
 }
 
 impl Port {
+    /// An empty one.
+    pub fn new(mutant: Option<Mutant>) -> Self {
+        Self { mutant, ..Self::default() }
+    }
+
     /// What lies on it.
     pub fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
@@ -140,7 +145,7 @@ impl World for Port {
     }
     async fn order(&self, mut order: Order) -> Result<Done, Failed> {
         mutant::order(self.mutant, &mut order);
-        match self.ask(Ask::Order(order)).await {
+        match self.ask(Ask::Order(Box::new(order))).await {
             Answered::Order(answer) => answer,
             _ => Err(Failed::Unanswered("no answer".into())),
         }

@@ -43,12 +43,10 @@ pub struct Outcome {
 pub fn run(script: &Script, mutant: Option<Mutant>, told: bool) -> Outcome {
     let mut world = World::new(script.clone(), told);
     world.mutant = mutant;
-    if script.shape.formed {
-        if !rests(&mut world, FORM_MS, 200) {
-            let why = world.unrest().unwrap_or_default();
-            world.violate(format!("P4: the group was not formed: {why}"));
-            return outcome(world, 0, 0);
-        }
+    if script.shape.formed && !rests(&mut world, FORM_MS, 200) {
+        let why = world.unrest().unwrap_or_default();
+        world.violate(format!("P4: the group was not formed: {why}"));
+        return outcome(world, 0, 0);
     }
     let before = world.steps;
     world.begin_faults();
@@ -64,7 +62,8 @@ pub fn run(script: &Script, mutant: Option<Mutant>, told: bool) -> Outcome {
     if rests(&mut world, REST_MS, QUIET_MS) {
         world.judge_rest();
     } else if world.judge.violations.is_empty() {
-        let why = world.unrest().unwrap_or_else(|| format!("requests do not end: {}", world.judge.last_request));
+        let why =
+            world.unrest().unwrap_or_else(|| format!("requests do not end: {}", world.judge.last_request));
         world.violate(format!("P4: the group did not come to rest: {why}"));
     }
     outcome(world, before, mended)
@@ -90,7 +89,8 @@ fn rests(world: &mut World, within: Ms, quiet: Ms) -> bool {
 }
 
 fn outcome(world: World, before: u64, mended: Ms) -> Outcome {
-    let digest = world.steps.wrapping_mul(31).wrapping_add(world.now).wrapping_mul(31).wrapping_add(world.counter);
+    let digest =
+        world.steps.wrapping_mul(31).wrapping_add(world.now).wrapping_mul(31).wrapping_add(world.counter);
     Outcome {
         steps: world.steps - before.min(world.steps),
         faults: world.judge.faults,

@@ -175,7 +175,15 @@ impl Shape {
 
     /// Three node groups of two.
     pub fn three_by_two() -> Self {
-        Self { shards: 3, nodes: 2, cluster: true, volumes: false, engine: "valkey 8.1".into(), formed: true, operators: 1 }
+        Self {
+            shards: 3,
+            nodes: 2,
+            cluster: true,
+            volumes: false,
+            engine: "valkey 8.1".into(),
+            formed: true,
+            operators: 1,
+        }
     }
 }
 
@@ -204,7 +212,10 @@ impl Script {
         }
         if chance.per_mille(25) {
             faults.push(Timed { at_ms, fault: Fault::DeleteGroup });
-            faults.push(Timed { at_ms: at_ms + chance.below(500), fault: Self::complication(&mut chance, &shape) });
+            faults.push(Timed {
+                at_ms: at_ms + chance.below(500),
+                fault: Self::complication(&mut chance, &shape),
+            });
         }
         faults.sort_by_key(|timed| timed.at_ms);
         Self { seed, shape, faults }
@@ -258,7 +269,11 @@ impl Script {
                 let a = parties[chance.below(4) as usize];
                 let b = parties[chance.below(4) as usize];
                 let ms = chance.between(300, 20_000);
-                if chance.per_mille(500) { Fault::Cut { from: a, to: b, ms } } else { Fault::Part { a, b, ms } }
+                if chance.per_mille(500) {
+                    Fault::Cut { from: a, to: b, ms }
+                } else {
+                    Fault::Part { a, b, ms }
+                }
             }
         }
     }

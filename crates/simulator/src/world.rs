@@ -342,12 +342,13 @@ impl World {
             | Event::Queue { operator, .. }
             | Event::Lead { operator, .. }
             | Event::Led { operator, .. } => Some(*operator),
-            Event::FromAgent { line, .. } | Event::BeatOperator { line } | Event::Closed { line, at_operator: true } => {
-                self.lines.get(line).map(|line| line.operator)
-            }
+            Event::FromAgent { line, .. }
+            | Event::BeatOperator { line }
+            | Event::Closed { line, at_operator: true } => self.lines.get(line).map(|line| line.operator),
             _ => None,
         };
-        let until = pod.map_or(0, |pod| self.pods[pod].frozen_until)
+        let until = pod
+            .map_or(0, |pod| self.pods[pod].frozen_until)
             .max(operator.map_or(0, |operator| self.operators[operator].frozen_until));
         (until > self.now).then_some(until)
     }
@@ -519,7 +520,11 @@ impl World {
     }
 
     /// Calls an engine and sees to what comes of it.
-    pub fn engine<R>(&mut self, pod: usize, call: impl FnOnce(&mut Engine, Ms, &mut Out<Body>) -> R) -> Option<R> {
+    pub fn engine<R>(
+        &mut self,
+        pod: usize,
+        call: impl FnOnce(&mut Engine, Ms, &mut Out<Body>) -> R,
+    ) -> Option<R> {
         let now = self.now;
         let mut out = Out::default();
         let place = &mut self.pods[pod];
