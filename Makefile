@@ -17,6 +17,10 @@ export CLUSTER
 export IMAGE ?= ghcr.io/kagami-operator/kagami:0.1.0
 export KAGAMI_BEGAN := $(or $(KAGAMI_BEGAN),$(shell date +%s))
 export CARGO_TERM_COLOR ?= auto
+# Of `make simulate`: how many schedules (or FROM..TO), or one of them with its story; SHRINK=1 makes it small first.
+SEEDS ?= 1000
+SEED ?=
+SHRINK ?=
 # Further arguments of the cluster tests, such as the name of one story.
 STORIES ?=
 
@@ -121,6 +125,11 @@ ifeq ($(CLUSTER),local)
 	@local/cluster programs
 	$(STEP) 'rules of admission' cargo test --locked -p kagami-api --test apiserver -- --ignored
 endif
+
+.PHONY: simulate
+simulate: ## Seeded worlds that try to break every promise: SEEDS=1000 or SEEDS=1..5000, or SEED=7 with its story.
+	@$(STEP) 'simulator built' cargo build --quiet --locked --profile simulate -p kagami-simulator
+	$(CARGO_TARGET_DIR)/simulate/kagami-simulator $(if $(SEED),--seed $(SEED) $(if $(SHRINK),--shrink),--seeds $(SEEDS))
 
 .PHONY: test-chart
 test-chart: load ## The Helm chart: rendered in many ways, tried on the apiserver, installed, upgraded, uninstalled, installed again.

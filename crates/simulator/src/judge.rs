@@ -390,6 +390,18 @@ impl World {
     /// The operator sends a request.
     pub fn judge_request(&mut self, operator: usize, ask: &Ask) {
         self.judge.last_request_ms = self.now;
+        if let Ask::Status(status) = ask
+            && status["status"]["reason"] == Reason::BugRefused.as_str()
+        {
+            let words =
+                status["status"]["conditions"].as_array().into_iter().flatten().find_map(|condition| {
+                    condition["message"]
+                        .as_str()
+                        .filter(|_| condition["reason"] == Reason::BugRefused.as_str())
+                });
+            let words = words.unwrap_or_default().to_owned();
+            self.violate(format!("plan: operator {operator} planned what its own check refuses: {words}"));
+        }
         if self.story.is_some() || self.faults_from != Ms::MAX {
             let text = crate::operator::brief(ask);
             if self.story.is_some() {
@@ -402,7 +414,7 @@ impl World {
 
     /// The check refused a plan: then a rule is wrong.
     pub fn judge_refused_plan(&mut self, operator: usize) {
-        self.violate(format!("operator {operator} planned what its own check refuses"));
+        self.tell(|| format!("operator {operator} planned what its own check refuses"));
     }
 
     /// P4: what is still missing at rest; `None` if all is as the spec says.

@@ -20,5 +20,6 @@ pub mod perform;
 pub mod port;
 pub mod run;
 pub mod script;
+pub mod shrink;
 pub mod volume;
 pub mod world;

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     let mut shape = None;
     let mut mutant = None;
     let mut file = None;
+    let mut shrinks = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_default();
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             "--3x2" => shape = Some(Shape::three_by_two()),
             "--mutant" => mutant = Mutant::parse(&value()),
             "--script" => file = Some(value()),
+            "--shrink" => shrinks = true,
             other => {
                 eprintln!("unknown argument {other}");
                 return ExitCode::FAILURE;
@@ -43,8 +45,12 @@ fn main() -> ExitCode {
         };
         return tell(&script, mutant);
     }
-    if story {
-        let script = Script::draw(seeds.start, shape);
+    if story || shrinks {
+        let mut script = Script::draw(seeds.start, shape);
+        if shrinks {
+            script = kagami_simulator::shrink::shrink(&script, mutant);
+            println!("{}", serde_json::to_string_pretty(&script).unwrap_or_default());
+        }
         return tell(&script, mutant);
     }
     kagami_simulator::driver::drive(seeds, shape, mutant)

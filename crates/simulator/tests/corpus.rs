@@ -1,0 +1,107 @@
+//! What once broke a promise never does again; one seed gives one run; and some fresh seeds each time.
+
+use kagami_simulator::run::run;
+use kagami_simulator::script::{Fault, Script, Shape, Timed};
+use std::time::{Duration, Instant};
+
+fn corpus() -> Vec<(String, Script)> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus");
+    let mut scripts: Vec<(String, Script)> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, serde_json::from_str(&text).unwrap())
+        })
+        .collect();
+    scripts.sort_by(|a, b| a.0.cmp(&b.0));
+    scripts
+}
+
+#[test]
+fn what_once_broke_a_promise_never_does_again() {
+    for (name, script) in corpus() {
+        let outcome = run(&script, None, false);
+        assert!(outcome.violations.is_empty(), "{name}: {:?}", outcome.violations);
+    }
+}
+
+#[test]
+fn one_seed_gives_one_run_byte_for_byte() {
+    for seed in [1, 2, 3] {
+        let script = Script::draw(seed, None);
+        let (a, b) = (run(&script, None, true), run(&script, None, true));
+        assert_eq!(a.story, b.story);
+        assert_eq!(a.digest, b.digest);
+    }
+}
+
+/// From another seed each day, for a minute; `KAGAMI_SEED` and `KAGAMI_SIMULATE_S` say otherwise.
+#[test]
+fn fresh_seeds_break_nothing() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let day = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let first = number("KAGAMI_SEED").unwrap_or(day * 1_000_000);
+    let until = Instant::now() + Duration::from_secs(number("KAGAMI_SIMULATE_S").unwrap_or(60));
+    let next = std::sync::atomic::AtomicU64::new(first);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |cores| cores.get()) {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let outcome = run(&Script::draw(seed, None), None, false);
+                    assert!(
+                        outcome.violations.is_empty(),
+                        "seed {seed}: {:?}; see it with make simulate SEED={seed}",
+                        outcome.violations
+                    );
+                }
+            });
+        }
+    });
+}
+
+/// P5: the leader is killed before each of its requests in turn, and the group still comes to rest.
+#[test]
+fn a_crash_before_any_request_is_safe() {
+    let failover = vec![Fault::KillPrimary { shard: 0 }];
+    let scenarios: [(&str, bool, Vec<Fault>); 5] = [
+        ("create", false, vec![]),
+        ("failover", true, failover),
+        ("handover", true, vec![Fault::DrainPrimary { shard: 0 }]),
+        ("replacement", true, vec![Fault::ForceDeletePod { node: 1 }]),
+        ("delete", true, vec![Fault::DeleteGroup]),
+    ];
+    for cluster in [true, false] {
+        for (name, formed, faults) in &scenarios {
+            let shape = Shape {
+                shards: 1,
+                nodes: 2,
+                cluster,
+                volumes: false,
+                engine: "valkey 8.1".into(),
+                formed: *formed,
+                operators: 1,
+            };
+            for request in 0..200 {
+                let mut timed: Vec<Timed> =
+                    faults.iter().map(|fault| Timed { at_ms: 11, fault: fault.clone() }).collect();
+                timed.insert(0, Timed { at_ms: 10, fault: Fault::KillLeaderAt { request } });
+                let script = Script { seed: request, shape: shape.clone(), faults: timed };
+                let outcome = run(&script, None, false);
+                assert!(
+                    outcome.violations.is_empty(),
+                    "{name}, cluster {cluster}, killed before request {request}: {:?}\n{}",
+                    outcome.violations,
+                    serde_json::to_string(&script).unwrap()
+                );
+                if !outcome.coverage.keys().any(|(fault, _)| *fault == "kill at request") {
+                    println!("{name}, cluster {cluster}: {request} requests");
+                    break;
+                }
+            }
+        }
+    }
+}
