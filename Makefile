@@ -117,7 +117,8 @@ drift: ## Are the generated files (CRDs, their copies in the chart, install.yaml
 
 .PHONY: test-unit
 test-unit: ## Unit, table and property tests; no cluster.
-	@$(STEP) 'unit tests' cargo test --workspace --locked
+	@$(STEP) 'unit tests' cargo test --workspace --locked --exclude kagami-simulator
+	$(STEP) 'simulator: corpus, crash points, a minute of fresh seeds' cargo test --locked --profile simulate -p kagami-simulator
 
 .PHONY: test-admission
 test-admission: ## The definitions and every rule of admission, on a kube-apiserver alone; with another CLUSTER the stories ask that one.

@@ -654,6 +654,9 @@ impl World {
                 api.view.ready = ready && self.pods[index].frozen_until <= now;
             }
         }
+        if api.view.terminated && !before.terminated {
+            api.view.ended_ms = api.sandbox.and_then(|index| self.pods[index].ended_ms);
+        }
         let changed = api.view != before;
         self.kube.pods.insert(node.to_owned(), api);
         if changed {
@@ -684,6 +687,7 @@ impl World {
             gone: false,
             kill_at: None,
             made_primary_ms: None,
+            ended_ms: None,
         });
         self.tell(|| format!("pod {index} is {node} ({uid}) at {ip} on m{}", machine + 1));
         let after = self.chance.between(20, 200);
@@ -707,7 +711,9 @@ impl World {
         for line in lines {
             self.close_at_agent(line);
         }
+        let ended_ms = self.wall(self.pods[pod].machine).div_euclid(1_000) * 1_000;
         let place = &mut self.pods[pod];
+        place.ended_ms = Some(ended_ms);
         place.agent = None;
         place.life += 1;
         place.frozen_until = 0;

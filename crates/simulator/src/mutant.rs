@@ -94,11 +94,11 @@ pub fn observe(mutant: Option<Mutant>, observed: &mut Observed) {
             }
         }
         Some(Mutant::UnknownIsDown) => {
-            let lost: Vec<String> = observed
+            let lost: Vec<(String, i64)> = observed
                 .nodes
                 .values()
                 .filter(|seen| matches!(seen.agent, Agent::Silent { .. }))
-                .filter_map(|seen| seen.pod.as_ref().map(|pod| pod.uid.clone()))
+                .filter_map(|seen| seen.pod.as_ref().map(|pod| (pod.uid.clone(), i64::MAX)))
                 .collect();
             observed.over.extend(lost);
         }

@@ -65,7 +65,7 @@ pub struct Process {
     pub cache: Snapshot,
     inbox: BTreeMap<u64, Update>,
     last_shown: BTreeMap<u8, Ms>,
-    over: std::collections::BTreeSet<String>,
+    over: BTreeMap<String, i64>,
     dials: BTreeMap<String, Dial>,
     orders: BTreeMap<u64, (u64, u64)>,
     queue_at: Option<Ms>,
@@ -169,7 +169,7 @@ impl World {
             cache: Snapshot::default(),
             inbox: BTreeMap::new(),
             last_shown: BTreeMap::new(),
-            over: std::collections::BTreeSet::new(),
+            over: BTreeMap::new(),
             dials: BTreeMap::new(),
             orders: BTreeMap::new(),
             queue_at: None,
@@ -390,8 +390,11 @@ impl World {
                 own.cache.leases.remove(&name);
             }
             Update::Pod(node, Some(view)) => {
-                if view.deleting && view.terminated {
-                    own.over.insert(view.uid.clone());
+                if view.deleting
+                    && view.terminated
+                    && let Some(ended_ms) = view.ended_ms
+                {
+                    own.over.insert(view.uid.clone(), ended_ms);
                 }
                 own.cache.pods.insert(node, view);
             }

@@ -119,6 +119,8 @@ pub struct Pod {
     pub gone: bool,
     /// SIGKILL comes then.
     pub kill_at: Option<Ms>,
+    /// When its container ended last, by the machine's clock, in whole seconds as the kubelet tells it.
+    pub ended_ms: Option<i64>,
     /// Until when its engine's writes count as taken by a command that Kagami gave.
     pub made_primary_ms: Option<Ms>,
 }
