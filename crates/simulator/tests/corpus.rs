@@ -1,5 +1,7 @@
 //! What once broke a promise never does again; one seed gives one run; and some fresh seeds each time.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use kagami_simulator::run::run;
 use kagami_simulator::script::{Fault, Script, Shape, Timed};
 use std::time::{Duration, Instant};
