@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 /// says so: a frozen machine acknowledges from its buffers as it wakes).
 const THAW_MS: Ms = 120;
 
+/// How long a decision may be on its way: what the operator heard since cannot be held against it.
+const KNOWN_MS: Ms = 100;
+
 /// What the judges found, and what was covered.
 #[derive(Debug, Default)]
 pub struct Judge {
@@ -200,6 +203,8 @@ impl World {
         });
         whole
             && place.frozen_until <= self.now
+            // What was told while an order was on its way could not be known.
+            && self.whole_since(leader, &place.node).is_some_and(|since| self.now >= since + KNOWN_MS)
             && self.machines[place.machine].up
             && self
                 .hears(leader, &place.node)

@@ -84,6 +84,8 @@ struct Dial {
     confirm: Option<Confirm>,
     pause: Ms,
     since: Ms,
+    /// Since when its engine is heard to hold a whole copy.
+    whole_since: Option<Ms>,
 }
 
 /// Something that a watch shows.
@@ -640,6 +642,7 @@ impl World {
                 confirm: None,
                 pause: REDIAL_MIN_MS,
                 since: now,
+                whole_since: None,
             };
             let old = own.dials.insert(node.clone(), dial);
             if let Some(line) = old.and_then(|old| old.line) {
@@ -804,6 +807,8 @@ impl World {
                 };
                 dial.heard = Some(now);
                 dial.pause = REDIAL_MIN_MS;
+                let whole = report.engine.as_ref().is_some_and(|engine| engine.complete && !engine.loading);
+                dial.whole_since = if whole { dial.whole_since.or(Some(now)) } else { None };
                 dial.report = Some(report);
                 self.wake(operator, process, 0);
             }
@@ -875,6 +880,11 @@ impl World {
     pub fn operator_id(&self, operator: usize) -> OperatorId {
         let generation = self.operators[operator].process.as_ref().map_or(0, |own| own.generation);
         OperatorId { name: format!("operator-{operator}"), generation }
+    }
+
+    /// Since when an operator has heard that a node holds a whole copy.
+    pub fn whole_since(&self, operator: usize, node: &str) -> Option<Ms> {
+        self.operators[operator].process.as_ref()?.dials.get(node)?.whole_since
     }
 
     /// Whether an operator hears an agent of that boot now.
