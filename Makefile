@@ -120,6 +120,14 @@ test-unit: ## Unit, table and property tests; no cluster.
 	@$(STEP) 'unit tests' cargo test --workspace --locked --exclude kagami-simulator
 	$(STEP) 'simulator: corpus, crash points, a minute of fresh seeds' cargo test --locked --profile simulate -p kagami-simulator
 
+.PHONY: conformance
+conformance: ## The simulator's model of an engine against every real engine whose image was built. ENGINES="redis_7.0" picks some.
+	@$(STEP) 'model and engines agree' scripts/conformance $(ENGINES)
+
+.PHONY: fuzz
+fuzz: ## Fuzzes what parses foreign bytes: TARGET=cluster_nodes|info|messages|template|windows|slots SECONDS=120. Needs a nightly Rust.
+	@scripts/fuzz "$(TARGET)" "$(or $(SECONDS),120)"
+
 .PHONY: test-admission
 test-admission: ## The definitions and every rule of admission, on a kube-apiserver alone; with another CLUSTER the stories ask that one.
 ifeq ($(CLUSTER),local)

@@ -1,0 +1,12 @@
+//! CloudFormation templates: whatever is given is converted, or refused with a place and a sentence.
+#![no_main]
+
+use kagami_convert::{Options, convert, decode};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = decode(bytes) else { return };
+    if let Err(problems) = convert(&text, &Options::default()) {
+        assert!(!problems.is_empty());
+        assert!(problems.iter().all(|problem| problem.line > 0));
+    }
+});
