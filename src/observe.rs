@@ -2,12 +2,12 @@
 
 use crate::agents::{Agents, Wanted};
 use crate::stores::Stores;
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, PersistentVolumeClaim, Pod};
 use kagami_api::names;
 use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::desired::References;
 use kagami_core::observed::{
-    COPY_ANNOTATION, CopyChoice, Kind, Machine, ObjectKey, Observed, ObservedNode, PodView,
+    COPY_ANNOTATION, Claim, CopyChoice, Kind, Machine, ObjectKey, Observed, ObservedNode, PodView,
 };
 use kagami_cycle::{Shown, Written, snapshot};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -77,6 +77,11 @@ pub(crate) fn observe(
     for pod in stores.pods.state().into_iter().filter(|pod| here.holds(&**pod)) {
         if let Some(node) = pod.labels().get(names::LABEL_CACHE_NODE) {
             shown.pods.insert(node.clone(), self::pod(&pod));
+        }
+    }
+    for claim in stores.claims.state().into_iter().filter(|claim| here.holds(&**claim)) {
+        if let Some(node) = claim.labels().get(names::LABEL_CACHE_NODE) {
+            shown.claims.insert(node.clone(), self::claim(&claim));
         }
     }
     let agent = |node: &str, uid: Option<&str>| agents.agent(&namespace, node, uid);
@@ -172,6 +177,7 @@ pub(crate) fn pod(pod: &Pod) -> PodView {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         ip: status.pod_ip.clone().filter(|ip| !ip.is_empty()),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        zone: pinned_zone(pod),
         deleting: pod.metadata.deletion_timestamp.is_some(),
         // Only the kubelet writes this; a phase is also written by the garbage collector of a machine that was deleted.
         terminated: engine
@@ -188,6 +194,24 @@ pub(crate) fn pod(pod: &Pod) -> PodView {
         image_trouble,
         start_trouble,
         created_ms: pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond()),
+    }
+}
+
+/// The zone that the pod's affinity demands.
+fn pinned_zone(pod: &Pod) -> Option<String> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let terms = required.node_selector_terms.iter().flat_map(|term| term.match_expressions.iter().flatten());
+    terms.filter(|term| term.key == names::LABEL_ZONE).find_map(|term| term.values.as_ref()?.first().cloned())
+}
+
+/// What matters of a volume claim.
+fn claim(claim: &PersistentVolumeClaim) -> Claim {
+    Claim {
+        name: claim.name_any(),
+        uid: claim.uid().unwrap_or_default(),
+        machine: claim.annotations().get("volume.kubernetes.io/selected-node").cloned(),
+        deleting: claim.metadata.deletion_timestamp.is_some(),
     }
 }
 

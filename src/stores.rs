@@ -4,7 +4,9 @@ use crate::agents::Wake;
 use futures::{StreamExt, future::BoxFuture};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -40,6 +42,7 @@ pub(crate) struct Stores {
     pub(crate) policies: Store<NetworkPolicy>,
     pub(crate) slices: Store<EndpointSlice>,
     pub(crate) budgets: Store<PodDisruptionBudget>,
+    pub(crate) claims: Store<PersistentVolumeClaim>,
     pub(crate) leases: Store<Lease>,
     pub(crate) machines: Store<Node>,
     /// UIDs of pods that the kubelet said are over.
@@ -106,6 +109,7 @@ impl Stores {
             policies: owned!(),
             slices: owned!(),
             budgets: owned!(),
+            claims: owned!(),
             leases: owned!(),
             machines: {
                 let (reader, writer) = store::<Node>();
@@ -162,6 +166,7 @@ impl Stores {
             policies,
             slices,
             budgets,
+            claims,
             leases,
             machines
         );

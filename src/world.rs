@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::secrets;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -86,6 +86,7 @@ impl Outside<'_> {
             },
             Target::Lease(name) => self.ask_as::<Lease>(name, ask).await,
             Target::Pod(name) => self.ask_as::<Pod>(name, ask).await,
+            Target::Claim(name) => self.ask_as::<PersistentVolumeClaim>(name, ask).await,
             Target::Group => self.ask_as::<ReplicationGroup>(self.name, ask).await,
         }
     }

@@ -105,14 +105,15 @@ line below does not explain.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, list, watch, create, patch, update, delete]
-# The role of a node is a label of its pod; the pods themselves are made and deleted by their stateful sets.
+# The role of a node is a label of its pod; the pods themselves are made and deleted by their stateful sets, but for one that never
+# found a machine and is made anew for another zone.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch]
-# What it only looks at.
+  verbs: [get, list, watch, patch, delete]
+# The claim of a volume that went with its machine is given up, so that its node gets a new one elsewhere.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, delete]
 # What it says.
 - apiGroups: [events.k8s.io]
   resources: [events]

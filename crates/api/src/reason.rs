@@ -65,6 +65,7 @@ reasons! {
     APICallRateForCustomerExceeded: "TestFailover was called for more than 15 node groups within 24 hours. Nothing was done; wait.",
     HandingOver: "A primary is handing its role to a replica, because its pod or machine is about to stop. Nothing to do.",
     RecoveringNode: "A node was lost and is being brought back as a replica. Wait.",
+    CacheNodeReplaceStarted: "The machine or the zone of a node is gone for good, and the node is replaced: in its zone if a pod fits there, else in another one where the copies of its shard are not all together. Its volume is given up only where its machine is proven gone and another node serves the copy. Wait; CacheNodesRebooted follows.",
     CacheNodesRebooted: "The engine of a node was started again. Nothing to do unless it repeats.",
     CrashLooping: "The engine of a node ends again and again. The message has its exit and its last words; see the log of the pod.",
     NoLiveCopy: "No node that can be reached holds a copy of a shard, and another copy may still come back, so the shard is not started empty. Bring the machines that the message names back, or delete their pods and volumes to give the copy up.",

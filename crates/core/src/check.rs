@@ -86,6 +86,29 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                     notes.push(format!("P3: {} is to hand over and is not known to live", hand.from));
                 }
             }
+            Act::DeleteClaim { node, uid, .. } => {
+                let claim = observed.claims.get(node).filter(|claim| claim.uid == *uid);
+                let off = claim.and_then(|claim| claim.machine.as_ref()).is_some_and(|machine| {
+                    observed.machines.get(machine).is_none_or(|machine| machine.out_of_service)
+                });
+                if !off {
+                    notes.push(format!(
+                        "P1: the volume of {node} is to be deleted and its machine is not proven gone"
+                    ));
+                }
+                let shard = shard_of.get(node.as_str()).copied().unwrap_or_default();
+                if !better_copy(group, observed, shard, node) {
+                    notes.push(format!(
+                        "P1: the volume of {node} is to be deleted and nobody serves a better copy"
+                    ));
+                }
+            }
+            Act::DeletePod { node, uid, .. } => {
+                let pod = observed.nodes.get(node).and_then(|seen| seen.pod.as_ref());
+                if !pod.is_some_and(|pod| pod.uid == *uid && pod.machine.is_none() && pod.ip.is_none()) {
+                    notes.push(format!("P1: the pod of {node} is to be deleted and may have run"));
+                }
+            }
             Act::Annotate { .. }
             | Act::Apply { .. }
             | Act::MakeSecrets
@@ -206,6 +229,17 @@ fn parks(
     if !(asked || makes_way && spared || choice(observed, node) == Some(CopyChoice::PutAside)) {
         notes.push(format!("P1: {node} holds a whole copy and would be parked"));
     }
+}
+
+/// Another node of the shard is its primary, with a whole copy, by its own word and the lease's.
+fn better_copy(group: &Desired, observed: &Observed, shard: &str, node: &str) -> bool {
+    let nodes = group.shards.iter().filter(|each| each.id == shard).flat_map(|each| &each.nodes);
+    nodes.filter(|each| each.name != node).any(|each| {
+        observed.leases.get(shard).is_some_and(|lease| lease.served && lease.holder == each.name)
+            && observed.engine(&each.name).is_some_and(|engine| {
+                engine.role == Some(Role::Primary) && engine.complete && !engine.loading
+            })
+    })
 }
 
 fn starts(

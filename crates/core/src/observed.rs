@@ -27,6 +27,8 @@ pub struct Observed {
     pub formed: bool,
     /// For how long this operator process has been watching the group, in milliseconds.
     pub watching_ms: u64,
+    /// The volume claims, by cache node.
+    pub claims: BTreeMap<String, Claim>,
     /// What a person asked for by an annotation.
     pub requests: crate::requests::Requests,
     /// Last known offsets by cache node, from the status; only for words about what was lost.
@@ -141,6 +143,8 @@ pub struct PodView {
     pub ip: Option<String>,
     /// The machine it is bound to.
     pub machine: Option<String>,
+    /// The zone that it is pinned to.
+    pub zone: Option<String>,
     /// A deletion is under way.
     pub deleting: bool,
     /// The kubelet reported that the engine's container has ended and does not run now.
@@ -188,6 +192,19 @@ impl CopyChoice {
             _ => None,
         }
     }
+}
+
+/// A node's volume claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The name.
+    pub name: String,
+    /// The UID.
+    pub uid: String,
+    /// The machine that the scheduler chose when the volume was made; `None` where it chose none.
+    pub machine: Option<String>,
+    /// A deletion is under way.
+    pub deleting: bool,
 }
 
 /// A Kubernetes node.

@@ -143,7 +143,7 @@ fn waits(seen: &Seen<'_>) -> Vec<Wait> {
 
 /// How much a reason matters to the person on call; lower is worse.
 fn severity(reason: Reason) -> usize {
-    const ORDER: [Reason; 30] = [
+    const ORDER: [Reason; 31] = [
         Reason::BugRefused,
         Reason::NoLiveCopy,
         Reason::CopyHeld,
@@ -157,6 +157,7 @@ fn severity(reason: Reason) -> usize {
         Reason::CacheSubnetGroupNotFound,
         Reason::SecurityGroupNotFound,
         Reason::ApplyFailed,
+        Reason::CacheNodeReplaceStarted,
         Reason::ZoneNotFound,
         Reason::ImageCannotBePulled,
         Reason::InsufficientCacheClusterCapacity,
@@ -191,6 +192,7 @@ fn moving(reason: Reason) -> bool {
         Reason::PrimaryDown
             | Reason::FencingPrimary
             | Reason::HandingOver
+            | Reason::CacheNodeReplaceStarted
             | Reason::RebootCacheNode
             | Reason::RecoveringNode
             | Reason::AwaitingSync

@@ -204,6 +204,8 @@ impl<W: World> Hands<'_, W> {
             Act::Annotate { annotations, resource_version } => {
                 self.annotate(annotations, resource_version).await
             }
+            Act::DeleteClaim { claim, uid, .. } => self.remove(Target::Claim(claim.clone()), uid).await,
+            Act::DeletePod { pod, uid, .. } => self.remove(Target::Pod(pod.clone()), uid).await,
         }
     }
 
@@ -307,6 +309,15 @@ impl<W: World> Hands<'_, W> {
         let patch = json!({ "metadata": { "ownerReferences": owners } });
         match self.world.merge(target, &patch).await {
             Ok(_) => Ok(String::new()),
+            Err(error) if matches!(error.code, 404 | 409) => Err(Trouble::Stale(error.message)),
+            Err(error) => Err(Trouble::Tell(Reason::ApplyFailed, target.to_string(), error.message)),
+        }
+    }
+
+    /// Deletes exactly what was seen.
+    async fn remove(&self, target: Target, uid: &str) -> Result<String, Trouble> {
+        match self.world.delete(&target, Some(uid)).await {
+            Ok(()) => Ok(String::new()),
             Err(error) if matches!(error.code, 404 | 409) => Err(Trouble::Stale(error.message)),
             Err(error) => Err(Trouble::Tell(Reason::ApplyFailed, target.to_string(), error.message)),
         }

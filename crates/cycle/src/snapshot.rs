@@ -4,7 +4,7 @@ use crate::world::Target;
 use crate::written::Written;
 use kagami_api::v1alpha1::ReplicationGroupStatus;
 use kagami_core::build::read_lease;
-use kagami_core::observed::{Agent, Kind, Machine, ObjectKey, Observed, PodView};
+use kagami_core::observed::{Agent, Claim, Kind, Machine, ObjectKey, Observed, PodView};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ pub struct Shown {
     pub leases: BTreeMap<String, Value>,
     /// Its pods, by cache node.
     pub pods: BTreeMap<String, PodView>,
+    /// Its volume claims, by cache node.
+    pub claims: BTreeMap<String, Claim>,
     /// The machines.
     pub machines: BTreeMap<String, Machine>,
     /// UIDs of pods that are over.
@@ -38,6 +40,7 @@ pub fn snapshot(
         watching_ms,
         over: shown.over,
         machines: shown.machines,
+        claims: shown.claims,
         formed: status.is_some_and(kagami_core::status::formed),
         ..Observed::default()
     };
@@ -60,7 +63,7 @@ pub fn snapshot(
             Target::Lease(name) => {
                 leases.entry(name).or_default();
             }
-            Target::Pod(_) | Target::Group => {}
+            Target::Pod(_) | Target::Claim(_) | Target::Group => {}
         }
     }
     for (name, seen) in leases {

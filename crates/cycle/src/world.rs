@@ -20,6 +20,8 @@ pub enum Target {
     Lease(String),
     /// A pod.
     Pod(String),
+    /// A volume claim.
+    Claim(String),
     /// The replication group itself.
     Group,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Target {
             Self::Child(key) => key.fmt(f),
             Self::Lease(name) => write!(f, "Lease/{name}"),
             Self::Pod(name) => f.write_str(name),
+            Self::Claim(name) => write!(f, "PersistentVolumeClaim/{name}"),
             Self::Group => f.write_str("ReplicationGroup"),
         }
     }

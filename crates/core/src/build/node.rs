@@ -21,6 +21,9 @@ pub struct NodeInputs {
     pub shard: String,
     /// The zone it is pinned to, if any.
     pub zone: Option<String>,
+    /// The zone that it was meant for, where all of that zone's machines were gone for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<String>,
     /// Whether the zone is a must (requested, or MultiAZ) or a wish.
     pub zone_required: bool,
     /// The engine's image.
@@ -91,7 +94,10 @@ impl NodeInputs {
             "kubernetes.storage",
         );
         differs(
-            self.zone_required && desired.zone_required && self.zone != desired.zone,
+            self.zone_required
+                && desired.zone_required
+                && self.zone != desired.zone
+                && (self.moved_from.is_none() || self.moved_from != desired.zone),
             "preferredAvailabilityZone",
         );
         differs(self.node_selector != desired.node_selector, "kubernetes.nodeSelector");
@@ -116,6 +122,7 @@ pub fn node_inputs(
     NodeInputs {
         shard: shard.to_owned(),
         zone,
+        moved_from: None,
         zone_required,
         image: desired.image.clone(),
         agent_image: agent_image.to_owned(),

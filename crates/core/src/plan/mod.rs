@@ -9,12 +9,14 @@ mod gossip;
 mod members;
 mod parameters;
 mod pods;
+mod replace;
 mod requests;
 mod roles;
 mod shape;
 mod step;
 mod zones;
 
+pub use replace::REPLACE_AFTER_MS;
 pub use shape::{Frozen, Pending, freeze};
 pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Tied, Wait, key};
 
@@ -67,6 +69,7 @@ pub fn plan(desired: &Desired, observed: &Observed, setting: &Setting) -> (Froze
     parameters::rule(group, &primaries, observed, &mut plan);
     endpoints::rule(group, &primaries, observed, &mut plan);
     pods::rule(&frozen, observed, &mut plan);
+    replace::rule(&frozen, observed, &mut plan);
     requests::rule(group, &primaries, observed, &mut plan);
     (frozen, plan)
 }

@@ -1,6 +1,7 @@
 //! The shape that a running group keeps: what this version cannot change online stays as it is, and is said to be pending.
 
 use super::Setting;
+use super::replace::elsewhere;
 use crate::build::{NODE_ANNOTATION, NodeInputs, accepted, node_inputs};
 use crate::desired::{ClusterMode, Desired, DesiredNode, DesiredShard, EngineKind, Storage};
 use crate::observed::{Kind, Observed};
@@ -78,7 +79,12 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
                     for property in present.pending(&wanted) {
                         *changes.entry(property).or_default() += 1;
                     }
-                    inputs.insert(node.name.clone(), present.clone());
+                    let mut present = present.clone();
+                    if let Some(zone) = elsewhere(desired, shard, &node.name, &kept, observed) {
+                        let left = present.zone.replace(zone);
+                        present.moved_from = present.moved_from.or(left);
+                    }
+                    inputs.insert(node.name.clone(), present);
                 }
                 None => {
                     let mut wanted =

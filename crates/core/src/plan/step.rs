@@ -59,7 +59,8 @@ pub struct Step {
     pub warning: bool,
 }
 
-/// What can be done. There is nothing that removes data: no step deletes a pod, a volume or a key.
+/// What can be done. No step deletes a key, or a pod that was ever placed; a volume claim goes only when its machine is proven
+/// gone and a better copy serves.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Server-side apply of an object with exactly our fields.
@@ -91,6 +92,24 @@ pub enum Act {
         what: Tied,
         /// The owner references; null for nobody's.
         owners: Box<Value>,
+    },
+    /// Deletes a node's volume claim, if it still is the one that was seen, so that the node gets a new one elsewhere.
+    DeleteClaim {
+        /// The cache node.
+        node: String,
+        /// The claim's name.
+        claim: String,
+        /// Its UID.
+        uid: String,
+    },
+    /// Deletes a pod that never found a machine, so that the next one is made from the present template.
+    DeletePod {
+        /// The cache node.
+        node: String,
+        /// The pod's name.
+        pod: String,
+        /// Its UID.
+        uid: String,
     },
     /// Raises a shard's term: the intent that is written before acting.
     RaiseTerm(RaiseTerm),
@@ -233,6 +252,8 @@ impl fmt::Display for Act {
                 };
                 write!(f, "annotate {}", annotations.iter().map(each).collect::<Vec<_>>().join(", "))
             }
+            Self::DeleteClaim { claim, .. } => write!(f, "delete PersistentVolumeClaim/{claim}"),
+            Self::DeletePod { pod, .. } => write!(f, "delete Pod/{pod} that was never placed"),
             Self::LabelRole { pod, role, .. } => write!(f, "label {pod} {role}"),
             Self::NoteServed { shard, .. } => write!(f, "note {shard} served"),
             Self::Order { node, term, command, .. } => {
