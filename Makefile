@@ -158,6 +158,10 @@ bench-quick: ## How long writes pause at a failover: 5 runs of each fault and sh
 bench-full: ## The same at length (hours); stopped, it goes on where it was.
 	@$(STEP) 'failover bench, full' benches/failover/run full
 
+.PHONY: nemesis
+nemesis: ## Faults at random for MINUTES (60) from a SEED, against confirmed writes; the operator must be deployed.
+	@NEMESIS_MINUTES=$(or $(MINUTES),60) $(STEP) 'nemesis' scripts/stories --long an_hour_of_faults --nocapture
+
 .PHONY: workflows
 workflows: $(ACTIONLINT) ## Checks .github/workflows with actionlint.
 	@$(STEP) 'actionlint' $(ACTIONLINT)

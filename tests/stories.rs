@@ -16,6 +16,8 @@ mod kills;
 mod outage;
 #[path = "families/parameters.rs"]
 mod parameters;
+#[path = "families/requests.rs"]
+mod requests;
 #[path = "families/rest.rs"]
 mod rest;
 #[path = "families/seed.rs"]
@@ -27,3 +29,5 @@ mod templates;
 // Sorted behind the others, so that these wait for nobody in the middle of a run.
 #[path = "families/alone.rs"]
 mod with_the_cluster_alone;
+#[path = "families/nemesis.rs"]
+mod with_the_cluster_alone_nemesis;

@@ -160,6 +160,46 @@ async fn p3_p6_a_frozen_operator_promotes_nobody_and_no_write_waits_for_it() -> 
     .await
 }
 
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn a_cordoned_machine_gives_up_its_primaries_before_it_is_drained() -> Result<()> {
+    tell("cordon", Sharing::Alone, seconds(240), async |story| {
+        operator::well(story).await?;
+        let enabled = Group::apply(story, "cordoned", &clustered(1, 1)).await?;
+        let plain = Group::apply(story, "cordoned-plain", &spec(json!({ "numCacheClusters": 2 }))).await?;
+        for group in [&enabled, &plain] {
+            group.settled(seconds(90)).await?;
+            let mut keys = Keys::of(group, 1);
+            keys.fill(300).await?;
+            let primary = group.primary_of("0001").await?;
+            let writer = Writer::start(group, "0001", false).await?;
+            story.kubectl(&["cordon", &primary.machine], None, seconds(20)).await?.well("cordon")?;
+            let moved = eventually("another node is the primary", seconds(20), async || {
+                let now = group.primary_of("0001").await?;
+                ensure!(now.name != primary.name, "it is still {}", now.name);
+                Ok(now)
+            })
+            .await;
+            uncordoned(story, &primary.machine).await?;
+            let moved = moved?;
+            group.is_replica(&primary.name, seconds(30)).await?;
+            ensure!(group.node(&primary.name).await?.pod_uid == primary.pod_uid, "its pod was replaced");
+            group.settled(seconds(30)).await?;
+            ensure!(group.primary_of("0001").await?.name == moved.name, "the role went back by itself");
+            let written = writer.stop(group, "0001").await?;
+            story.say(format!(
+                "{}: {} took over, the longest gap was {} ms",
+                group.name,
+                moved.name,
+                written.longest_gap.as_millis()
+            ));
+            keys.all_there().await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Takes the machine back into service, whatever happened meanwhile.
 async fn drained(
     story: &Story,

@@ -5,6 +5,7 @@ pub(crate) mod engine;
 pub(crate) mod group;
 pub(crate) mod keys;
 pub(crate) mod kills;
+pub(crate) mod nemesis;
 pub(crate) mod operator;
 pub(crate) mod story;
 pub(crate) mod tools;

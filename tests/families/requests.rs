@@ -1,0 +1,126 @@
+//! TestFailover and reboot, by kubectl alone.
+
+use crate::support::group::{clustered, spec};
+use crate::support::{Group, Keys, Sharing, Writer, eventually, seconds, tell};
+use anyhow::{Context, Result, ensure};
+use kube::ResourceExt;
+use serde_json::json;
+
+const TEST_FAILOVER: &str = "elasticache.kagami.dev/test-failover";
+const REBOOT: &str = "elasticache.kagami.dev/reboot";
+
+async fn annotate(group: &Group<'_>, name: &str, value: &str) -> Result<()> {
+    let words = ["annotate", "rg", &group.name, &format!("{name}={value}")];
+    group.story.kubectl(&words, None, seconds(20)).await?.well("kubectl annotate").map(drop)
+}
+
+/// The request is taken or refused: its annotation is gone, and so is what was under way.
+async fn answered(group: &Group<'_>) -> Result<()> {
+    eventually("nothing is asked for or under way any more", seconds(60), async || {
+        let object = group.get().await?;
+        let left: Vec<&String> = object
+            .annotations()
+            .keys()
+            .filter(|name| {
+                [TEST_FAILOVER, REBOOT, "elasticache.kagami.dev/restart-under-way"].contains(&name.as_str())
+            })
+            .collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn tested(group: &Group<'_>) -> Result<()> {
+    let mut keys = Keys::of(group, 1);
+    keys.fill(300).await?;
+    let old = group.primary_of("0001").await?;
+    let run = group.view(&old).await?.run_id;
+    let writer = Writer::start(group, "0001", false).await?;
+    annotate(group, TEST_FAILOVER, "0001").await?;
+    group.event("TestFailover", seconds(20)).await?;
+    let told = group.event("FailoverComplete", seconds(30)).await?;
+    ensure!(told.contains("cause: handover") && told.contains("promote"), "no timeline: {told}");
+    group.story.say(told);
+    answered(group).await?;
+    let new = group.primary_of("0001").await?;
+    ensure!(new.name != old.name, "{} is still the primary", old.name);
+    group.is_replica(&old.name, seconds(60)).await?;
+    ensure!(
+        group.view(&group.node(&old.name).await?).await?.run_id != run,
+        "the old primary's engine runs on"
+    );
+    group.settled(seconds(60)).await?;
+    let written = writer.stop(group, "0001").await?;
+    ensure!(written.longest_gap < seconds(3), "no write for {} ms", written.longest_gap.as_millis());
+    keys.all_there().await?;
+    let pods: Vec<String> = group.nodes().await?.into_iter().map(|node| node.pod_uid).collect();
+    ensure!(pods.contains(&old.pod_uid), "a pod was replaced");
+    group.no_event("DataLost").await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn testfailover_promotes_a_replica_starts_the_old_primary_again_and_loses_nothing() -> Result<()> {
+    tell("test-failover", Sharing::SideBySide, seconds(240), async |story| {
+        let enabled = Group::apply(story, "tested", &clustered(1, 1)).await?;
+        let plain = Group::apply(story, "tested-plain", &spec(json!({ "numCacheClusters": 2 }))).await?;
+        for group in [&enabled, &plain] {
+            group.settled(seconds(90)).await?;
+            tested(group).await?;
+        }
+        let before = enabled.terms().await?;
+        annotate(&enabled, TEST_FAILOVER, "0007").await?;
+        let words = enabled.event("NodeGroupNotFound", seconds(20)).await?;
+        ensure!(words.contains("0007"), "{words}");
+        answered(&enabled).await?;
+        ensure!(enabled.terms().await? == before, "a refused test changed the terms");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn a_node_is_rebooted_by_kubectl_and_an_only_copy_without_a_volume_is_not() -> Result<()> {
+    tell("reboot", Sharing::SideBySide, seconds(240), async |story| {
+        let group = Group::apply(story, "rebooted", &clustered(1, 1)).await?;
+        let lone = Group::apply(story, "lone", &clustered(1, 0)).await?;
+        group.settled(seconds(90)).await?;
+        lone.settled(seconds(90)).await?;
+        let mut keys = Keys::of(&group, 1);
+        keys.fill(300).await?;
+        let replica = group.replicas_of("0001").await?.pop().context("no replica")?;
+        let primary = group.primary_of("0001").await?;
+        let run = group.view(&replica).await?.run_id;
+        annotate(&group, REBOOT, &replica.name).await?;
+        eventually("the replica's engine is another one", seconds(60), async || {
+            ensure!(group.view(&group.node(&replica.name).await?).await?.run_id != run, "not yet");
+            Ok(())
+        })
+        .await?;
+        answered(&group).await?;
+        group.settled(seconds(60)).await?;
+        ensure!(
+            group.primary_of("0001").await?.name == primary.name,
+            "the reboot of a replica moved the primary"
+        );
+        annotate(&group, REBOOT, &primary.name).await?;
+        eventually("the primary has handed over", seconds(60), async || {
+            ensure!(group.primary_of("0001").await?.name == replica.name, "not yet");
+            Ok(())
+        })
+        .await?;
+        answered(&group).await?;
+        group.settled(seconds(60)).await?;
+        keys.all_there().await?;
+        let node = lone.primary_of("0001").await?;
+        let run = lone.view(&node).await?.run_id;
+        annotate(&lone, REBOOT, &node.name).await?;
+        lone.event("InvalidReplicationGroupState", seconds(20)).await?;
+        answered(&lone).await?;
+        ensure!(lone.view(&node).await?.run_id == run, "the only copy was rebooted");
+        Ok(())
+    })
+    .await
+}
