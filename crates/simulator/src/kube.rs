@@ -169,7 +169,7 @@ impl Kube {
         match target {
             Target::Child(key) => self.children.get(key),
             Target::Lease(name) => self.leases.get(name),
-            Target::Pod(_) | Target::Group => None,
+            Target::Pod(_) | Target::Claim(_) | Target::Group => None,
         }
     }
 
@@ -190,7 +190,7 @@ impl Kube {
             Target::Lease(name) => {
                 self.leases.insert(name.clone(), object.clone());
             }
-            Target::Pod(_) | Target::Group => {}
+            Target::Pod(_) | Target::Claim(_) | Target::Group => {}
         }
         object
     }
@@ -369,7 +369,7 @@ impl World {
                 });
                 Update::Lease(name.clone(), Some(object.clone()))
             }
-            Target::Pod(_) | Target::Group => return object,
+            Target::Pod(_) | Target::Claim(_) | Target::Group => return object,
         };
         self.show(&update);
         object

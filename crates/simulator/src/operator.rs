@@ -460,6 +460,8 @@ impl World {
                 .map(|(name, object)| (name.clone(), (**object).clone()))
                 .collect(),
             pods: own.cache.pods.clone(),
+            // Volumes of this world outlive their machines, so no claim is ever seen to be lost.
+            claims: std::collections::BTreeMap::new(),
             machines: own.cache.machines.clone(),
             over: own.over.clone(),
         };
