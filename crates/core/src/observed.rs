@@ -473,7 +473,9 @@ impl Observed {
         let heard = lease.previous.as_ref().is_some_and(|(previous, boot)| {
             self.life(previous, boot) == Life::Alive
                 && !self.report(previous).is_some_and(|report| report.fenced)
-                || self.heard_by(previous).is_some()
+                // Another pod of that name has another address: who hears it does not hear the life before.
+                || (self.nodes.get(previous).and_then(|seen| seen.pod.as_ref()).is_some_and(|pod| pod.uid == boot.pod_uid)
+                    && self.heard_by(previous).is_some())
         });
         elapsed >= i64::try_from(FENCE_BOUND_MS).unwrap_or(i64::MAX) && !heard
     }

@@ -687,6 +687,20 @@ fn nobody_takes_over_who_is_not_in_sync() {
 }
 
 #[test]
+fn a_handover_waits_for_the_fence_of_the_one_before() {
+    // Found by the simulator (seed 48): the node before the holder, long gone, was asked to hand over in its place.
+    let scene = draw(
+        "1x3 plain formed
+         lease 0001 term 2 holder 0001-002 previous 0001-001 cause silence served since 500
+         0001-001 silent 4000
+         0001-002 primary 100 terminating
+         0001-003 replica 100 of 0001-002",
+    );
+    let planned = table(&scene.plan().1);
+    assert!(planned.contains("wait HandingOver 0001-002") && !planned.contains("hand over"), "{planned}");
+}
+
+#[test]
 fn an_interrupted_handover_is_resumed_or_taken_back() {
     let half = "lease 0001 term 2 holder 0001-002 previous 0001-001 cause handover served since 50";
     assert_plan(

@@ -208,7 +208,7 @@ impl World {
     /// The observer goes round.
     pub fn look_event(&mut self, pod: usize, life: u64) {
         let place = &self.pods[pod];
-        if place.life != life || place.agent.as_ref().is_none_or(|agent| agent.looks_at != self.now) {
+        if place.life != life || place.agent.as_ref().is_none_or(|agent| agent.looks_at > self.now) {
             return;
         }
         if place.engine.is_none() {

@@ -435,7 +435,8 @@ impl World {
         let wall = self.true_wall() + self.operators[operator].clock_ms;
         let mutant = self.mutant;
         let Some(own) = self.process(operator, process) else { return };
-        if own.queue_at != Some(now) || own.task.is_some() {
+        // One that stood still runs late.
+        if own.queue_at.is_none_or(|at| at > now) || own.task.is_some() {
             return;
         }
         own.queue_at = None;

@@ -130,6 +130,16 @@ impl View<'_> {
             );
             return Some(primary);
         };
+        if !self.relieved(lease) {
+            // Raised now, the term would name the one before the holder as the one to be relieved, which is not whom we ask to go.
+            plan.wait(
+                Reason::HandingOver,
+                &lease.holder,
+                "it is asked to go; the one before it is not known to have ended, and its bound is waited for",
+            );
+            plan.again(100);
+            return Some(primary);
+        }
         // The old primary is no longer confirmed from the moment the term is raised.
         plan.confirms.retain(|confirm| confirm.node != lease.holder);
         let raised = self.raise(Some(lease), to, report, Cause::Handover, plan);
