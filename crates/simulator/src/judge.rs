@@ -268,8 +268,21 @@ impl World {
         let shard = self.pods[pod].shard;
         let other = self.engines_of(shard).find(|other| *other != pod && self.reachable_copy(*other));
         if let Some(other) = other {
-            let held = self.pods[other].engine.as_ref().map_or(0, Engine::keys);
-            if held > 0 {
+            // From a volume that is no older the node may serve: the rules prefer the later term's data. From nothing, never.
+            let volume = self.volumes.get(&self.pods[pod].volume);
+            let on_disk =
+                volume.filter(|_| start.data == StartData::Keep).map(|volume| Engine::on_disk(&volume.data));
+            let on_disk = on_disk.unwrap_or_default();
+            let older = self.pods[other].engine.as_ref().is_some_and(|engine| {
+                (on_disk.is_empty() && engine.keys() > 0)
+                    || self.clients.sent.iter().any(|sent| {
+                        sent.shard == shard
+                            && sent.confirmed
+                            && engine.holds(sent.key)
+                            && !on_disk.contains(&sent.key)
+                    })
+            });
+            if older {
                 let (node, other) = (self.pods[pod].node.clone(), self.pods[other].node.clone());
                 self.violate(format!("P1: {node} is started as a primary beside the live copy of {other}"));
             }

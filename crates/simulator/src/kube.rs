@@ -381,7 +381,8 @@ impl World {
         self.show(&Update::Pod(node.to_owned(), view));
     }
 
-    fn show_machine(&mut self, machine: usize, ready: bool) {
+    /// The watches show a machine as it is.
+    pub fn show_machine(&mut self, machine: usize, ready: bool) {
         let known = &self.machines[machine];
         let view = Machine {
             zone: Some(known.zone.clone()),

@@ -261,6 +261,11 @@ impl World {
             next_ip: 0x000a_0101 & 0x00ff_ffff,
             script,
         };
+        // The cluster is there before the group is.
+        for machine in 0..world.machines.len() {
+            world.machines[machine].heard_ms = world.now;
+            world.show_machine(machine, true);
+        }
         for operator in 0..world.operators.len() {
             let after = world.chance.below(300);
             world.at(after, Event::Boot { operator });
