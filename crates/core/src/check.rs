@@ -332,7 +332,7 @@ fn promotes(
     let fresh = raised.is_some();
     let previous = raised.unwrap_or_else(|| lease.and_then(|lease| lease.previous.clone()));
     if let Some((previous, boot)) = previous {
-        let ended = matches!(observed.life(&previous, &boot), Life::Ended(_));
+        let ended = observed.ended(&previous, &boot);
         let fenced = !fresh && lease.is_some_and(|lease| observed.fence_passed(lease));
         let follows = observed.report(&previous).is_some_and(|report| report.boot == boot)
             && observed.engine(&previous).is_some_and(|engine| engine.role == Some(Role::Replica));

@@ -463,6 +463,11 @@ impl Observed {
         }
     }
 
+    /// Whether the end of a node's life is proven, by whatever word.
+    pub fn ended(&self, node: &str, boot: &Boot) -> bool {
+        matches!(self.life(node, boot), Life::Ended(_))
+    }
+
     /// Whether the bound after which a guarded primary has paused its writes has passed since the term was raised.
     ///
     /// It is counted from when this process began to look at the latest, because the time in the lease is another clock's;

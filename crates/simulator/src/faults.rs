@@ -168,14 +168,7 @@ impl World {
             Fault::Drain { machine, ms } => {
                 let machine = machine % MACHINES;
                 self.machines[machine].cordoned = true;
-                let nodes: Vec<String> = self
-                    .kube
-                    .pods
-                    .iter()
-                    .filter(|(_, pod)| pod.machine == Some(machine))
-                    .map(|(node, _)| node.clone())
-                    .collect();
-                for node in nodes {
+                for node in self.kube.nodes_on(machine) {
                     self.delete_pod(&node);
                 }
                 self.at(ms, Event::Mend(Box::new(fault.clone())));

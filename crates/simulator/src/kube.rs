@@ -160,6 +160,15 @@ impl Kube {
         Some((spec.get("leaseTransitions")?.as_u64()?, spec.get("holderIdentity")?.as_str()?.to_owned()))
     }
 
+    /// The cache nodes whose pods are bound to a machine.
+    pub fn nodes_on(&self, machine: usize) -> Vec<String> {
+        self.pods
+            .iter()
+            .filter(|(_, pod)| pod.machine == Some(machine))
+            .map(|(node, _)| node.clone())
+            .collect()
+    }
+
     fn uid(&mut self) -> String {
         self.uids += 1;
         format!("uid-{}", self.uids)
@@ -589,14 +598,7 @@ impl World {
             self.kill_container(pod, false);
             self.pods[pod].gone = true;
         }
-        let nodes: Vec<String> = self
-            .kube
-            .pods
-            .iter()
-            .filter(|(_, pod)| pod.machine == Some(machine))
-            .map(|(node, _)| node.clone())
-            .collect();
-        for node in nodes {
+        for node in self.kube.nodes_on(machine) {
             self.sync_pod(machine, &node);
         }
     }

@@ -1,11 +1,11 @@
 //! Who knows whom (cluster mode enabled): everybody meets everybody at the present addresses, and old identities are
 //! forgotten everywhere.
 
-use super::roles::{self, Standing, may_be_met};
+use super::roles::may_be_met;
 use super::step::Order;
 use super::{Plan, Primary};
 use crate::desired::{ClusterMode, Desired};
-use crate::observed::{Life, Observed, is_primary};
+use crate::observed::Observed;
 use kagami_api::reason::Reason;
 use kagami_protocol::{ClusterNode, ClusterView, Command, Report};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +15,6 @@ struct Member<'a> {
     term: u64,
     report: &'a Report,
     cluster: &'a ClusterView,
-    /// It is introduced to nobody.
-    apart: bool,
 }
 
 pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Observed, plan: &mut Plan) {
@@ -34,22 +32,8 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
                 .map(|p| p.term)
                 .or_else(|| observed.leases.get(&shard.id).map(|lease| lease.term))?;
             let report = observed.report(&node.name)?;
-            let engine = observed.engine(&node.name)?;
-            let cluster = engine.cluster.as_ref()?;
-            let apart = is_primary(engine)
-                && match primary {
-                    // P1: whom it meets with a higher epoch takes its slots, and then its keys.
-                    Some(primary) => {
-                        let standing =
-                            roles::standing(observed, &node.name, &primary.node, &primary.rebirths);
-                        matches!(standing, Standing::Held | Standing::Parks)
-                    }
-                    // Until it is settled who goes on, neither of two is introduced to anybody.
-                    None => shard.nodes.iter().any(|other| {
-                        other.name != node.name && observed.engine(&other.name).is_some_and(is_primary)
-                    }),
-                };
-            Some(Member { node: &node.name, term, report, cluster, apart })
+            let cluster = observed.engine(&node.name)?.cluster.as_ref()?;
+            Some(Member { node: &node.name, term, report, cluster })
         })
         .collect();
     meet(group, &members, observed, plan);
@@ -70,11 +54,10 @@ fn knows(member: &Member<'_>, peer: &Member<'_>) -> bool {
 
 /// A mesh, not a star: gossip takes seconds where a `MEET` takes a tenth of one.
 fn meet(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut Plan) {
-    let met = |member: &&Member<'_>| !member.apart && may_be_met(observed, member.node);
-    for member in members.iter().filter(met) {
-        let peers: Vec<_> = members
+    let met: Vec<_> = members.iter().filter(|member| may_be_met(group, observed, member.node)).collect();
+    for member in &met {
+        let peers: Vec<_> = met
             .iter()
-            .filter(met)
             .filter(|peer| peer.node != member.node)
             .filter_map(|peer| {
                 let address = observed.address(peer.node, group.port, group.bus_port)?;
@@ -129,9 +112,7 @@ fn forget(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &m
                 || observed.engine(node).and_then(|e| e.cluster.as_ref()).is_some_and(|c| c.my_id != **id)
                 || observed.leases.values().any(|lease| {
                     lease.previous.as_ref().is_some_and(|(previous, boot)| {
-                        previous == *node
-                            && matches!(observed.life(previous, boot), Life::Ended(_))
-                            && observed.report(node).is_some()
+                        previous == *node && observed.ended(previous, boot) && observed.report(node).is_some()
                     })
                 })
         })

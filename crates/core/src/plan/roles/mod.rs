@@ -296,7 +296,7 @@ pub(super) fn start(
             .shards
             .iter()
             .flat_map(|shard| &shard.nodes)
-            .filter(|peer| peer.name != node && may_be_met(observed, &peer.name))
+            .filter(|peer| peer.name != node && may_be_met(group, observed, &peer.name))
             .filter_map(|peer| observed.address(&peer.name, group.port, announce.bus_port))
             .collect()
     } else {
@@ -322,9 +322,26 @@ pub(super) fn start(
 
 /// Whether others may meet a node (cluster mode enabled): it owns slots or follows somebody. One that was started as a
 /// primary and has not claimed its slots yet must be alone, so that it claims them with an epoch of its own.
-pub(super) fn may_be_met(observed: &Observed, node: &str) -> bool {
+pub(super) fn may_be_met(group: &Desired, observed: &Observed, node: &str) -> bool {
     let claims = observed.leases.values().any(|lease| lease.holder == node);
-    observed
-        .engine(node)
-        .is_some_and(|engine| engine.role == Some(Role::Replica) || is_primary(engine) || !claims)
+    observed.engine(node).is_some_and(|engine| {
+        engine.role == Some(Role::Replica)
+            || is_primary(engine) && !is_apart(group, observed, node)
+            || !is_primary(engine) && !claims
+    })
+}
+
+/// P1: a primary whom others would take the slots from, and then the keys, by their higher epoch: a better copy that came
+/// back, and both of two until it is settled which goes on.
+fn is_apart(group: &Desired, observed: &Observed, node: &str) -> bool {
+    let Some(shard) = group.shards.iter().find(|shard| shard.nodes.iter().any(|each| each.name == node))
+    else {
+        return false;
+    };
+    let Some(lease) = observed.leases.get(&shard.id) else { return false };
+    let standing = standing(observed, node, &lease.holder, &lease.rebirths);
+    let serves = |name: &str| observed.engine(name).is_some_and(is_primary);
+    let settled = lease.undoing().is_none() && serves(&lease.holder);
+    matches!(standing, Standing::Held | Standing::Parks)
+        || !settled && shard.nodes.iter().any(|other| other.name != node && serves(&other.name))
 }

@@ -3,7 +3,7 @@
 use super::View;
 use crate::desired::ClusterMode;
 use crate::engine::NODE_TIMEOUT_MS;
-use crate::observed::{Agent, Life, ShardLease, is_primary};
+use crate::observed::{Agent, ShardLease, is_primary};
 use crate::plan::Plan;
 use crate::plan::step::Order;
 use kagami_api::reason::Reason;
@@ -43,10 +43,7 @@ impl View<'_> {
             && self.group.shards.len() >= 3
             && self.majority_lives()
             && self.observed.report(&lease.holder).is_some_and(|report| report.vocabulary >= 1);
-        let proven = lease
-            .previous
-            .as_ref()
-            .is_none_or(|(node, boot)| matches!(self.observed.life(node, boot), Life::Ended(_)));
+        let proven = lease.previous.as_ref().is_none_or(|(node, boot)| self.observed.ended(node, boot));
         let since_ms = u64::try_from(self.observed.now_ms.saturating_sub(lease.since_ms)).unwrap_or(0);
         let elapsed_ms = since_ms.min(self.observed.watching_ms);
         let begins_ms = if proven { 0 } else { FENCE_BOUND_MS };
@@ -87,7 +84,7 @@ impl View<'_> {
 
     /// Whether a primary that fell silent surely accepts no more writes.
     fn silenced(&self, node: &str, last: &Report, silent_ms: u64) -> bool {
-        let ended = matches!(self.observed.life(node, &last.boot), Life::Ended(_));
+        let ended = self.observed.ended(node, &last.boot);
         ended || last.fenced || last.guard && silent_ms >= FENCE_BOUND_MS
     }
 

@@ -163,12 +163,13 @@ impl View<'_> {
     pub(super) fn relieved(&self, lease: &ShardLease) -> bool {
         let Some((previous, boot)) = &lease.previous else { return true };
         // In that same life it is a replica by its own words: it accepts no writes, and the holder after it did serve.
-        let follows = self.observed.life(previous, boot) == Life::Alive
-            && self.observed.report(previous).is_some_and(|report| report.boot == *boot)
-            && self.observed.engine(previous).is_some_and(|engine| engine.role == Some(Role::Replica));
-        matches!(self.observed.life(previous, boot), Life::Ended(_))
-            || follows
-            || self.observed.fence_passed(lease)
+        let replica = || self.observed.engine(previous).is_some_and(|e| e.role == Some(Role::Replica));
+        let stepped_down = match self.observed.life(previous, boot) {
+            Life::Ended(_) => true,
+            Life::Alive => replica(),
+            Life::Unknown => false,
+        };
+        stepped_down || self.observed.fence_passed(lease)
     }
 
     /// P2: whether the holder may accept writes.
@@ -245,7 +246,7 @@ impl View<'_> {
         }
         let hidden = self.group.shards.iter().filter(|shard| shard.id != self.shard.id).filter(|shard| {
             self.observed.leases.get(&shard.id).is_some_and(|lease| {
-                !matches!(self.observed.life(&lease.holder, &lease.boot), Life::Ended(_))
+                !self.observed.ended(&lease.holder, &lease.boot)
                     && self.observed.engine(&lease.holder).is_none()
             })
         });
@@ -256,7 +257,7 @@ impl View<'_> {
             *node != successor
                 && matches!(self.observed.nodes.get(*node).map(|seen| &seen.agent), Some(Agent::Silent { last, .. })
                     if last.engine.as_ref().is_some_and(|engine| engine.complete)
-                        && !matches!(self.observed.life(node, &last.boot), Life::Ended(_)))
+                        && !self.observed.ended(node, &last.boot))
         };
         self.nodes().find(silent).map(str::to_owned)
     }
