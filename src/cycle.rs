@@ -73,7 +73,8 @@ async fn cycle(group: &ReplicationGroup, context: &Context) -> Result<Action, Cy
     let mut shown = group.clone();
     shown.status = Some(kept.memory.latest_status(group));
     let watching_ms = kept.memory.watching_ms(now_ms);
-    let observed = observe(&shown, &context.stores, &context.written, &context.agents, watching_ms);
+    let mut observed = observe(&shown, &context.stores, &context.written, &context.agents, watching_ms);
+    kept.memory.know(&mut observed, now_ms);
     attend(context, group, &mut kept, &observed);
     let input = Input {
         group,

@@ -233,6 +233,9 @@ pub struct ShardLease {
     pub boot: Boot,
     /// `acquireTime`, in milliseconds since the Unix epoch: when the term was raised.
     pub since_ms: i64,
+    /// For how long this operator process has seen this term, in milliseconds of its own clock: whatever the wall clocks say
+    /// and however long its request was under way, the term had begun by then.
+    pub known_ms: u64,
     /// The primary before, while its end still matters.
     pub previous: Option<(String, Boot)>,
     /// Why the term was raised.
@@ -470,11 +473,9 @@ impl Observed {
 
     /// Whether the bound after which a guarded primary has paused its writes has passed since the term was raised.
     ///
-    /// It is counted from when this process began to look at the latest, because the time in the lease is another clock's;
-    /// and not while a replica still hears the primary before, whose writes go on as long as one does.
+    /// It is counted from when this process first saw the term, because the time in the lease is another clock's and was taken
+    /// before the request; and not while a replica still hears the primary before, whose writes go on as long as one does.
     pub fn fence_passed(&self, lease: &ShardLease) -> bool {
-        let watching = i64::try_from(self.watching_ms).unwrap_or(i64::MAX);
-        let elapsed = self.now_ms.saturating_sub(lease.since_ms).min(watching);
         let heard = lease.previous.as_ref().is_some_and(|(previous, boot)| {
             self.life(previous, boot) == Life::Alive
                 && !self.report(previous).is_some_and(|report| report.fenced)
@@ -482,7 +483,7 @@ impl Observed {
                 || (self.nodes.get(previous).and_then(|seen| seen.pod.as_ref()).is_some_and(|pod| pod.uid == boot.pod_uid)
                     && self.heard_by(previous).is_some())
         });
-        elapsed >= i64::try_from(FENCE_BOUND_MS).unwrap_or(i64::MAX) && !heard
+        lease.known_ms >= FENCE_BOUND_MS && !heard
     }
 
     /// A live replica whose link to a node is up, or was within the silence that a guarded primary allows itself.

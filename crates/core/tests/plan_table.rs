@@ -319,6 +319,15 @@ fn silence_on_a_lost_machine_is_fenced_before_anybody_is_promoted() {
         "wait FencingPrimary 0001-001
          wait AgentUnreachable 0001-001",
     );
+    // An operator that was frozen between reading its clock and raising the term has not waited for anything.
+    let text = format!(
+        "1x2 plain {SILENT}\n {lost}\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause silence since 60000 known 2999 served"
+    );
+    assert_plan(
+        &draw(&text),
+        "wait FencingPrimary 0001-001
+         wait AgentUnreachable 0001-001",
+    );
     assert_plan(
         &raised(3_000),
         "order 0001-002 term 2: promote, offset at least None

@@ -17,6 +17,7 @@ use kagami_core::status::{Happening, Seen, differs, happenings, status};
 use kagami_core::timeline::{Failover, Timeline};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use tracing::{error, info};
 
 /// How often a group is looked at although nothing was heard: the net under all watches and streams.
@@ -53,6 +54,8 @@ pub struct Memory {
     failures: u32,
     deleting_ms: Option<u64>,
     uid: String,
+    /// Each shard's term, and when it was first seen.
+    terms: BTreeMap<String, (u64, u64)>,
 }
 
 impl Memory {
@@ -66,6 +69,7 @@ impl Memory {
             failures: 0,
             deleting_ms: None,
             uid: group.uid().unwrap_or_default(),
+            terms: BTreeMap::new(),
         }
     }
 
@@ -77,6 +81,18 @@ impl Memory {
     /// For how long the group has been watched.
     pub fn watching_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.since_ms)
+    }
+
+    /// Says of each lease for how long its term has been seen.
+    pub fn know(&mut self, observed: &mut Observed, now_ms: u64) {
+        self.terms.retain(|shard, _| observed.leases.contains_key(shard));
+        for (shard, lease) in &mut observed.leases {
+            let known = self.terms.entry(shard.clone()).or_insert((lease.term, now_ms));
+            if known.0 != lease.term {
+                *known = (lease.term, now_ms);
+            }
+            lease.known_ms = now_ms.saturating_sub(known.1);
+        }
     }
 
     /// The newer of what the watch shows and what was written last.
@@ -383,5 +399,25 @@ impl<W: World> Cycle<'_, W> {
             self.world.merge(&Target::Lease(lease.clone()), &patch).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kagami_core::observed::ShardLease;
+
+    #[test]
+    fn a_term_is_known_from_its_first_sight_on_whatever_the_lease_says() {
+        let group = ReplicationGroup::new("g", Default::default());
+        let mut memory = Memory::new(&group, 0);
+        let mut seen = |term, now_ms| {
+            let lease = ShardLease { term, since_ms: 1, ..ShardLease::default() };
+            let mut observed = Observed { leases: [("0001".into(), lease)].into(), ..Observed::default() };
+            memory.know(&mut observed, now_ms);
+            observed.leases["0001"].known_ms
+        };
+        let known = [seen(1, 50_000), seen(1, 53_000), seen(2, 54_000), seen(2, 54_100)];
+        assert_eq!(known, [0, 3_000, 0, 100]);
     }
 }

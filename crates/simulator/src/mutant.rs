@@ -81,9 +81,8 @@ pub fn observe(mutant: Option<Mutant>, observed: &mut Observed) {
         }
         Some(Mutant::NoFenceBound) => {
             for lease in observed.leases.values_mut() {
-                lease.since_ms = 0;
+                lease.known_ms = u64::MAX / 4;
             }
-            observed.watching_ms = u64::MAX / 4;
             for seen in observed.nodes.values_mut() {
                 if let Agent::Up(report) = &mut seen.agent
                     && let Some(link) = report.engine.as_mut().and_then(|engine| engine.link.as_mut())

@@ -470,6 +470,7 @@ impl World {
         let agent = |node: &str, uid: Option<&str>| heard(dials.get(node), uid, now);
         let watching = memory.watching_ms(now);
         let mut observed = snapshot(("shop", "g"), shown, &own.written, Some(&status), agent, wall, watching);
+        memory.know(&mut observed, now);
         mutant::observe(mutant, &mut observed);
         let tied = own
             .cache

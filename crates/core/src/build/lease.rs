@@ -62,6 +62,7 @@ pub fn read_lease(object: &Value) -> Option<(String, ShardLease)> {
             holder: spec.get("holderIdentity")?.as_str()?.to_owned(),
             boot: boot(BOOT).unwrap_or_default(),
             since_ms: since.map_or(0, jiff::Timestamp::as_millisecond),
+            known_ms: 0,
             previous,
             cause: annotation(CAUSE).map(Cause::parse).unwrap_or_default(),
             slots: annotation(SLOTS)

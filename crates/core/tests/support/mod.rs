@@ -222,6 +222,9 @@ pub(crate) fn scene_of<'a>(
             }
         }
     }
+    for lease in observed.leases.values_mut() {
+        lease.known_ms = lease.known_ms.min(observed.watching_ms);
+    }
     for (node, read) in &drawn {
         let seen = observed.nodes.entry(node.clone()).or_default();
         seen.pod = read.pod.clone();
@@ -239,6 +242,7 @@ fn read_lease(desired: &Desired, words: &mut Words<'_>) -> (String, ShardLease) 
         resource_version: "1".into(),
         term: 1,
         since_ms: NOW_MS - 60_000,
+        known_ms: 60_000,
         slots: slots.unwrap_or_else(SlotSet::empty),
         ..ShardLease::default()
     };
@@ -248,7 +252,12 @@ fn read_lease(desired: &Desired, words: &mut Words<'_>) -> (String, ShardLease) 
             "holder" => (lease.holder, lease.boot) = boot_of(words.next()),
             "previous" => lease.previous = Some(boot_of(words.next())),
             "cause" => lease.cause = Cause::parse(words.next()),
-            "since" => lease.since_ms = NOW_MS - words.number::<i64>(),
+            "since" => {
+                lease.known_ms = words.number();
+                lease.since_ms = NOW_MS - i64::try_from(lease.known_ms).unwrap();
+            }
+            // By this process; its raiser's clock may say anything else.
+            "known" => lease.known_ms = words.number(),
             "served" => lease.served = true,
             // `reborn 5`, `reborn 5 from 4 100`, `reborn 5 from 4 100 returned 6 4 200`
             "reborn" => {

@@ -327,7 +327,8 @@ impl World {
             observed.machines.insert(name.into(), machine);
         }
         for object in self.leases.values() {
-            let (shard, lease) = build::read_lease(object).unwrap();
+            let (shard, mut lease) = build::read_lease(object).unwrap();
+            lease.known_ms = u64::try_from(self.now_ms - lease.since_ms).unwrap_or(0);
             observed.leases.insert(shard, lease);
         }
         for (name, node) in &self.nodes {

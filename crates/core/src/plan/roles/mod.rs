@@ -245,6 +245,7 @@ impl View<'_> {
             holder: node.to_owned(),
             boot: report.boot.clone(),
             since_ms: self.observed.now_ms,
+            known_ms: 0,
             previous,
             cause,
             slots,

@@ -44,10 +44,8 @@ impl View<'_> {
             && self.majority_lives()
             && self.observed.report(&lease.holder).is_some_and(|report| report.vocabulary >= 1);
         let proven = lease.previous.as_ref().is_none_or(|(node, boot)| self.observed.ended(node, boot));
-        let since_ms = u64::try_from(self.observed.now_ms.saturating_sub(lease.since_ms)).unwrap_or(0);
-        let elapsed_ms = since_ms.min(self.observed.watching_ms);
         let begins_ms = if proven { 0 } else { FENCE_BOUND_MS };
-        let in_time = elapsed_ms < begins_ms + ELECTION_BOUND_MS + ELECTION_SLACK_MS;
+        let in_time = lease.known_ms < begins_ms + ELECTION_BOUND_MS + ELECTION_SLACK_MS;
         able && in_time && (!proven || self.may_be_electing(lease))
     }
 
