@@ -3,7 +3,9 @@
 use crate::node::Node;
 use crate::perform;
 use futures::{SinkExt, StreamExt};
-use kagami_protocol::{BEAT_MS, FRAME_BYTES_MAX, FromAgent, OperatorId, Order, Refused, ToAgent, VERSION};
+use kagami_protocol::{
+    BEAT_MS, FENCE_SILENCE_MS, FRAME_BYTES_MAX, FromAgent, OperatorId, Order, Refused, ToAgent, VERSION,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -12,7 +14,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -22,12 +24,15 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 const SEND_WITHIN: Duration = Duration::from_secs(5);
-/// An operator beats twice a second; one that is not heard for this long is gone.
-const SILENT_AFTER: Duration = Duration::from_secs(10);
+/// An operator beats twice a second, and gives a connection up after this silence itself. What is read later waited in a
+/// buffer while this agent stood still: somebody else may have been promoted since (P2).
+const SILENT_AFTER: Duration = Duration::from_millis(FENCE_SILENCE_MS);
 /// An old and a new leader, and a few that are being closed.
 const CONNECTIONS_MAX: usize = 16;
 /// Orders of one connection that wait for their turn.
 const ORDERS_MAX: usize = 64;
+/// For how long: together with a connection's silence and a candidate's catching up it is less than the pause of a handover.
+const ORDER_WAITS: Duration = Duration::from_millis(500);
 
 /// Why the operator cannot be served, or one connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +57,12 @@ pub(crate) enum ServerError {
     NoHello,
     #[error("{0}")]
     Goodbye(String),
+}
+
+/// An order, and since when it waits for its turn.
+struct Waiting {
+    order: Order,
+    since: Instant,
 }
 
 type Wire = Framed<TlsStream<TcpStream>, LinesCodec>;
@@ -213,15 +224,19 @@ async fn talk(
     reports.mark_unchanged();
     let silence = tokio::time::sleep(SILENT_AFTER);
     tokio::pin!(silence);
+    let mut heard = Instant::now();
     loop {
         tokio::select! {
-            // An agent that wakes after a long sleep ends the connection before it reads what waits in its buffer: those
-            // orders may be older than the bound after which somebody else was promoted.
             biased;
             () = &mut silence => return Err(ServerError::Late("word from the operator")),
             line = wire.next() => {
                 let Some(line) = line else { return Ok(()) };
-                silence.as_mut().reset(tokio::time::Instant::now() + SILENT_AFTER);
+                // The timer may not have been looked at yet.
+                if heard.elapsed() > SILENT_AFTER {
+                    return Err(ServerError::Late("word from the operator"));
+                }
+                heard = Instant::now();
+                silence.as_mut().reset((heard + SILENT_AFTER).into());
                 let highest = node.state().operator_generation;
                 if highest > operator.generation {
                     return Err(superseded(highest));
@@ -277,16 +292,22 @@ async fn seen<T: Clone>(
 }
 
 /// Carries out the orders of one connection one after the other. An order that was begun is finished even if the
-/// connection ends; those that wait are dropped with it.
-fn orders(node: Arc<Node>, generation: u64, answers: mpsc::Sender<FromAgent>) -> mpsc::Sender<Order> {
-    let (orders, mut ordered) = mpsc::channel::<Order>(ORDERS_MAX);
+/// connection ends; those that wait are dropped with it, or when they waited too long behind another.
+fn orders(node: Arc<Node>, generation: u64, answers: mpsc::Sender<FromAgent>) -> mpsc::Sender<Waiting> {
+    let (orders, mut ordered) = mpsc::channel::<Waiting>(ORDERS_MAX);
     tokio::spawn(async move {
-        while let Some(order) = ordered.recv().await {
+        while let Some(Waiting { order, since }) = ordered.recv().await {
             if answers.is_closed() {
                 return;
             }
             let id = order.id;
-            let outcome = perform::perform(&node, generation, order).await;
+            let outcome = if since.elapsed() > ORDER_WAITS {
+                Err(Refused::Failed {
+                    message: format!("it waited for more than {ORDER_WAITS:?} for its turn"),
+                })
+            } else {
+                perform::perform(&node, generation, order).await
+            };
             if answers.send(FromAgent::Answer { id, outcome }).await.is_err() {
                 return;
             }
@@ -299,7 +320,7 @@ fn frame(
     node: &Arc<Node>,
     line: &str,
     accepted_ms: u64,
-    orders: &mpsc::Sender<Order>,
+    orders: &mpsc::Sender<Waiting>,
     answers: &mpsc::Sender<FromAgent>,
 ) -> Result<(), ServerError> {
     match serde_json::from_str::<ToAgent>(line) {
@@ -307,7 +328,7 @@ fn frame(
         Ok(ToAgent::Confirm { term, guard }) => confirm(node, term, guard, accepted_ms),
         Ok(ToAgent::Order(order)) => {
             let id = order.id;
-            if orders.try_send(*order).is_err() {
+            if orders.try_send(Waiting { order: *order, since: Instant::now() }).is_err() {
                 let refused =
                     Refused::Failed { message: format!("more than {ORDERS_MAX} orders are waiting") };
                 let _ = answers.try_send(FromAgent::Answer { id, outcome: Err(refused) });

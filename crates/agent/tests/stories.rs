@@ -472,6 +472,20 @@ async fn data_that_is_put_aside_serves_nobody_comes_back_and_goes_once_in_sync()
 }
 
 #[tokio::test]
+async fn p2_an_order_that_waited_while_the_agent_stood_still_is_not_carried_out() {
+    let (_a, _to_a, b, to_b) = pair(3).await;
+    let boot = to_b.report().await.boot;
+    b.signal(Signal::STOP);
+    to_b.send(&ToAgent::Order(Box::new(to_b.make_order(boot, Some(Role::Replica), promote()))));
+    tokio::time::sleep(Duration::from_millis(FENCE_SILENCE_MS + 300)).await;
+    b.signal(Signal::CONT);
+    to_b.goodbye().await;
+    let again = Operator::of(&b).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(again.in_sync().await.engine.unwrap().role, Some(Role::Replica));
+}
+
+#[tokio::test]
 async fn a_hung_engine_is_not_waited_for() {
     let node = Node::run("dva-0001-001", Setup::default());
     let operator = Operator::of(&node).await;

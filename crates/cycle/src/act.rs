@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
 
-/// How long the writes pause at a handover at most, in milliseconds; the pause ends by itself.
-const PAUSE_MS: u64 = 2_000;
+/// How long the writes pause at a handover at most, in milliseconds; the pause ends by itself. The candidate's agent carries
+/// out nothing that late: it reads no order after [`kagami_protocol::FENCE_SILENCE_MS`] of silence, lets none wait for more
+/// than half a second, and catches up for at most [`CATCH_UP_MS`].
+const PAUSE_MS: u64 = kagami_protocol::FENCE_BOUND_MS;
 /// How often, and how many times, the old primary is asked whether it has become a replica.
 const DEMOTED_EVERY_MS: u64 = 10;
 const DEMOTED_TRIES: u32 = 50;

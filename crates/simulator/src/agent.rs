@@ -26,7 +26,7 @@ const FOLLOW_EVERY_MS: Ms = 20;
 /// The agent's `--handover-ms` and `--shutdown-ms`.
 const HANDOVER_MS: Ms = 20_000;
 /// An operator that is not heard for this long is gone.
-const OPERATOR_SILENT_MS: Ms = 10_000;
+const OPERATOR_SILENT_MS: Ms = kagami_protocol::FENCE_SILENCE_MS;
 
 /// What an engine of this world needs beside what is known of it.
 #[derive(Debug)]
@@ -810,6 +810,10 @@ impl World {
     pub fn to_agent_arrives(&mut self, line: u64, frame: ToAgent) {
         let now = self.now;
         let Some(known) = self.lines.get_mut(&line).filter(|line| line.agent_open) else { return };
+        if now - known.heard_by_agent > OPERATOR_SILENT_MS {
+            self.close_at_agent(line);
+            return;
+        }
         known.heard_by_agent = now;
         let (pod, generation, accepted_ms) = (known.pod, known.generation, known.accepted_ms);
         if self.state(pod).is_some_and(|state| state.operator_generation > generation)

@@ -340,8 +340,16 @@ impl Operator {
         let (frames, mut to_send) = mpsc::unbounded_channel::<String>();
         let waiting = Waiting::default();
         let answers = waiting.clone();
+        let mut greeted = false;
         tokio::spawn(async move {
-            while let Some(text) = to_send.recv().await {
+            let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
+            loop {
+                let text = tokio::select! {
+                    text = to_send.recv() => text,
+                    _ = beat.tick(), if greeted => Some(serde_json::to_string(&ToAgent::Beat).unwrap()),
+                };
+                let Some(text) = text else { return };
+                greeted = true;
                 if sink.send(text).await.is_err() {
                     return;
                 }
