@@ -309,6 +309,7 @@ impl<H> State<H> {
         note.at_ms = at_ms;
         if let (Some(life), Some(view)) = (&self.life, &self.view) {
             if life.whole.complete() && !view.loading && view.role.is_some() {
+                note.data_at_ms = at_ms;
                 // An append-only file that is still being written anew is not what the engine holds, and is all that it loads.
                 note.complete = life.durable.settled();
                 note.role = view.role;
@@ -648,7 +649,7 @@ pub fn calm(report: &Report) -> Report {
     calm.seq = 0;
     if let Some(record) = &mut calm.record {
         record.offset = 0;
-        record.at_ms = 0;
+        (record.at_ms, record.data_at_ms) = (0, 0);
     }
     if let Some(view) = &mut calm.engine {
         view.offset = 0;
@@ -669,7 +670,7 @@ pub fn calm(report: &Report) -> Report {
 pub fn same_data(a: &Record, b: &Record, persistent: bool) -> bool {
     let data = |record: &Record| {
         let offset = if persistent { record.offset } else { 0 };
-        Record { at_ms: 0, offset, ..record.clone() }
+        Record { at_ms: 0, data_at_ms: 0, offset, ..record.clone() }
     };
     data(a) == data(b)
 }

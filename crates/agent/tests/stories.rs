@@ -424,7 +424,16 @@ async fn the_note_survives_and_says_how_far_the_volume_is() {
     assert_eq!((report.term, report.has_data, report.persistent), (7, true, true));
     let found = report.record.unwrap();
     assert_eq!((found.offset, &found.replid), (record.offset, &record.replid));
-    operator.term.store(8, Ordering::Relaxed);
+    let again = Operator::with_generation(&node, 2).await;
+    again.term.store(8, Ordering::Relaxed);
+    again.order(None, Command::KeepTerm).await.unwrap();
+    let later = again.until("the new term", |report| report.term == 8).await.record.unwrap();
+    assert_eq!(
+        (later.data_at_ms, later.data_term),
+        (found.data_at_ms, 7),
+        "a leader's word makes no data younger"
+    );
+    let operator = again;
     operator.start(Start { data: StartData::Keep, ..append_only(node.start(primary(), false)) }).await;
     operator.until("a primary", |report| report.engine.as_ref().is_some_and(|engine| engine.complete)).await;
     assert_eq!(count(&mut node.client().await.unwrap()).await, 501);

@@ -2,6 +2,8 @@
 
 mod support;
 
+use kagami_core::observed::Agent;
+
 use kagami_core::plan::Act;
 use kagami_protocol::Command;
 use support::{assert_plan, draw, events, table};
@@ -249,6 +251,12 @@ fn within_a_term_only_a_copy_that_had_lost_its_primary_long_before_is_stale() {
     // An ordinary death: what the replica misses is the tail that nobody had confirmed.
     assert!(table(&scene(500).plan().1).contains("order 0001-002 term 6: promote"));
     assert!(table(&scene(600_000).plan().1).contains("(restore)"));
+    // The primary died ten minutes ago, too; only its note was written again, for a new leader or term.
+    let mut together = scene(600_000);
+    if let Agent::Up(report) = &mut together.observed.nodes.get_mut("g-0001-001").unwrap().agent {
+        report.record.as_mut().unwrap().data_at_ms = support::NOW_MS - 600_000;
+    }
+    assert!(table(&together.plan().1).contains("order 0001-002 term 6: promote"));
 }
 
 // Volumes that cannot be loaded.

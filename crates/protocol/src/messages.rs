@@ -456,6 +456,10 @@ pub struct Record {
     pub engine: String,
     /// When it was written, in milliseconds since the Unix epoch by the node's clock.
     pub at_ms: i64,
+    /// When an engine last spoke of the data, by that clock: no leader's word and no term makes data younger. 0 in notes of
+    /// earlier releases.
+    #[serde(default)]
+    pub data_at_ms: i64,
     /// The highest operator generation seen.
     #[serde(default)]
     pub operator_generation: u64,

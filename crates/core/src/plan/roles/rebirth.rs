@@ -288,7 +288,8 @@ impl View<'_> {
             && own.failed_loads == 0
             && self.stays(volume)
             && !own.unwritten;
-        let written_ago_ms = self.observed.now_ms.saturating_sub(own.at_ms).max(0);
+        let written_ms = if own.data_at_ms == 0 { own.at_ms } else { own.data_at_ms };
+        let written_ago_ms = self.observed.now_ms.saturating_sub(written_ms).max(0);
         let stale = engine.role == Some(Role::Replica)
             && engine.link.as_ref().is_some_and(|link| {
                 !link.up && i64::try_from(link.down_ms).unwrap_or(i64::MAX) > written_ago_ms + STALE_MS
