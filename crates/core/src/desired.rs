@@ -135,6 +135,9 @@ pub struct Desired {
     pub cpu_limit_millis: Option<i64>,
     /// The engine's maxmemory, in bytes.
     pub maxmemory_bytes: i64,
+    /// The engine's maxclients, by the node type; where none is named, the engine's own.
+    #[serde(default)]
+    pub maxclients: Option<i64>,
     /// The volume of a node, where one is asked for.
     pub storage: Option<Storage>,
     /// Who may reach the port; `None` where no security group is named, which means no policy.
@@ -308,6 +311,7 @@ pub fn resolve(rg: &ReplicationGroup, refs: &References, tables: &Tables) -> Res
         cpu_request_millis: resources.cpu_request_millis,
         cpu_limit_millis: resources.cpu_limit_millis,
         maxmemory_bytes: resources.maxmemory_bytes,
+        maxclients: resources.maxclients,
         storage,
         ingress,
         deletion_policy: spec.deletion_policy.unwrap_or(DeletionPolicy::Delete),

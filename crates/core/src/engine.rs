@@ -38,6 +38,10 @@ pub fn directives(desired: &Desired) -> Vec<(String, String)> {
     put("protected-mode", "no");
     put("tcp-backlog", "511");
     put("maxmemory", &desired.maxmemory_bytes.to_string());
+    // Of the node type, as on ElastiCache. Where a container may open fewer files, the engine takes as many as it can and says so.
+    if let Some(maxclients) = desired.maxclients {
+        put("maxclients", &maxclients.to_string());
+    }
     // A restarted replica should resume, not copy everything again: a backlog of a megabyte is gone in moments.
     put("repl-backlog-size", "64mb");
     put("repl-diskless-sync", "yes");
@@ -119,11 +123,12 @@ fn fnv(bytes: &[u8]) -> u64 {
 }
 
 /// Directives that a parameter group never decides here: they are how Kagami keeps its promises.
-const RESERVED_DIRECTIVES: [&str; 12] = [
+const RESERVED_DIRECTIVES: [&str; 13] = [
     "port",
     "bind",
     "protected-mode",
     "maxmemory",
+    "maxclients",
     "appendonly",
     "appendfsync",
     "save",

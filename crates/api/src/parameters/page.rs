@@ -65,7 +65,11 @@ fn here(parameter: &Parameter) -> String {
         Effect::Fixed if parameter.name == "appendonly" => {
             "no, and yes for a group with kubernetes.storage".to_owned()
         }
-        Effect::Fixed if parameter.name == "maxclients" => "the engine's own limit, 10000".to_owned(),
+        Effect::Fixed if parameter.name == "maxclients" => {
+            "of the node type: 65000, and 20000 of the smallest; without a node type the engine's own, 10000. An engine whose \
+             container may open fewer files takes as many as it can, and its log says so"
+                .to_owned()
+        },
         Effect::Fixed if parameter.name == "maxmemory" => {
             "of the node type, less reserved-memory-percent".to_owned()
         }

@@ -19,6 +19,7 @@ pub(super) struct Resources {
     pub(super) cpu_request_millis: i64,
     pub(super) cpu_limit_millis: Option<i64>,
     pub(super) maxmemory_bytes: i64,
+    pub(super) maxclients: Option<i64>,
 }
 
 /// The node type, or what `kubernetes.resources` gives in its place. maxmemory is what reserved-memory-percent leaves of it.
@@ -72,7 +73,13 @@ pub(super) fn resolve(
             "kubernetes.resources.requests.cpu must not be above kubernetes.resources.limits.cpu.",
         );
     }
-    Resources { memory_bytes: round_up(whole), cpu_request_millis, cpu_limit_millis: limit, maxmemory_bytes }
+    Resources {
+        memory_bytes: round_up(whole),
+        cpu_request_millis,
+        cpu_limit_millis: limit,
+        maxmemory_bytes,
+        maxclients: node_type.map(|node_type| node_type.maxclients),
+    }
 }
 
 fn round_up(bytes: i64) -> i64 {

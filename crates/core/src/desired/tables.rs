@@ -34,7 +34,15 @@ pub struct NodeTypeOverride {
     /// The CPU request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Quantity>,
+    /// The engine's maxclients: the most connections at a time, at least [`MAXCLIENTS_LEAST`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maxclients: Option<i64>,
 }
+
+/// With fewer an engine's own replicas and its agent would compete with clients for a connection.
+const MAXCLIENTS_LEAST: i64 = 100;
+/// What ElastiCache gives every node type but the smallest.
+const MAXCLIENTS_MOST: i64 = 65_000;
 
 /// The versions that ElastiCache offers and that can be had, and where.
 const ENGINE_IMAGES: &[(&str, &str)] = &[
@@ -86,9 +94,17 @@ impl Tables {
             vcpus: 1,
             memory_bytes,
             baseline_percent: Some(10),
-            maxclients: 65_000,
+            maxclients: MAXCLIENTS_MOST,
         });
         node_type.memory_bytes = memory_bytes;
+        if let Some(maxclients) = given.maxclients {
+            if !(MAXCLIENTS_LEAST..=MAXCLIENTS_MOST).contains(&maxclients) {
+                return Err(format!(
+                    "The operator's table nodeTypes gives {name} maxclients {maxclients}: it must be {MAXCLIENTS_LEAST} to {MAXCLIENTS_MOST}."
+                ));
+            }
+            node_type.maxclients = maxclients;
+        }
         Ok(node_type)
     }
 

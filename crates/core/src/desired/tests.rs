@@ -426,7 +426,8 @@ fn the_operators_table_adds_versions_and_aliases_stay() {
         "clusterDomain": "corp.local",
         "imagePullPolicy": "Never",
         "engineImages": { "redis 6.2": "r62", "redis 7.0": "r70", "redis 8.6": "r86", "nonsense": "x" },
-        "nodeTypes": { "cache.t4g.micro": { "memory": "128Mi", "cpu": "50m" }, "tiny": { "memory": "64Mi" }, "bad": {} },
+        "nodeTypes": { "cache.t4g.micro": { "memory": "128Mi", "cpu": "50m" }, "tiny": { "memory": "64Mi" }, "bad": {},
+            "few": { "memory": "64Mi", "maxclients": 500 }, "none": { "memory": "64Mi", "maxclients": 5 } },
     }))
     .unwrap();
     let resolved = |more: Value| resolve(&group("g", small(more)), &References::default(), &tables);
@@ -439,6 +440,10 @@ fn the_operators_table_adds_versions_and_aliases_stay() {
     assert_eq!(resolved(json!({ "engineVersion": "7.1" })).unwrap().image, "r70");
     assert_eq!(resolved(json!({ "cacheNodeType": "tiny" })).unwrap().memory_bytes, 64 << 20);
     assert!(resolved(json!({ "cacheNodeType": "bad" })).unwrap_err()[0].message.contains("no memory"));
+    assert_eq!(newest.maxclients, Some(20_000));
+    assert_eq!(resolved(json!({ "cacheNodeType": "few" })).unwrap().maxclients, Some(500));
+    let none = resolved(json!({ "cacheNodeType": "none" })).unwrap_err();
+    assert!(none[0].message.contains("must be 100 to 65000"), "{}", none[0]);
     assert!(serde_json::from_value::<Tables>(json!({ "nodeTyps": {} })).is_err());
 }
 
@@ -451,10 +456,15 @@ fn memory_and_cpu_come_from_the_node_type_or_from_what_is_given() {
     let large = accepted(small(json!({ "cacheNodeType": "cache.m6g.large" })));
     assert_eq!(large.memory_bytes % (1 << 20), 0);
     assert_eq!(large.cpu_request_millis, 2000);
+    assert_eq!(large.maxclients, Some(65_000));
+    assert!(crate::engine::directives(&large).contains(&("maxclients".into(), "65000".into())));
+    // It holds from the start of an engine on: changed at run time it could fail for want of files.
+    assert!(!crate::engine::config(&large).0.contains_key("maxclients"));
     let own = accepted(json!({ "replicationGroupDescription": "d", "kubernetes": {
         "resources": { "requests": { "cpu": "250m" }, "limits": { "cpu": 1, "memory": "1Gi" } },
         "storage": { "size": "4Gi", "storageClassName": "fast" } } }));
     assert_eq!((own.memory_bytes, own.cpu_request_millis, own.cpu_limit_millis), (1 << 30, 250, Some(1000)));
+    assert_eq!(own.maxclients, None, "the engine's own");
     assert_eq!(own.storage, Some(Storage { size: "4Gi".to_owned(), class: Some("fast".to_owned()) }));
     for (kubernetes, property) in [
         (json!({ "resources": { "limits": { "memory": "lots" } } }), "kubernetes.resources.limits.memory"),

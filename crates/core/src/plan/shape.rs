@@ -55,6 +55,7 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
             frozen.parameter_group_name = before.parameter_group_name;
             frozen.family = before.family;
             frozen.maxmemory_bytes = before.maxmemory_bytes;
+            frozen.maxclients = before.maxclients;
             frozen.cache_node_type = before.cache_node_type;
         }
     }
