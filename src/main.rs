@@ -6,6 +6,7 @@ mod convert;
 mod cycle;
 mod export;
 mod http;
+mod in_use;
 mod leader;
 mod metrics;
 mod observe;

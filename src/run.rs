@@ -6,8 +6,8 @@ use crate::cycle::{Context, reconcile, retry};
 use crate::http;
 use crate::leader;
 use crate::metrics::Metrics;
-use crate::referred;
 use crate::stores::{Scope, Stores};
+use crate::{in_use, referred};
 use anyhow::Context as _;
 use futures::StreamExt;
 use futures::future::join_all;
@@ -112,6 +112,7 @@ async fn unit(
     let (stores, watches) = Stores::new(&scope, &wake);
     let watching = tokio::spawn(join_all(watches));
     stores.ready().await;
+    let held = in_use::Held::of(&stores);
     let groups: Api<ReplicationGroup> = match &scope.namespace {
         Some(namespace) => Api::namespaced(scope.client.clone(), namespace),
         None => Api::all(scope.client.clone()),
@@ -152,6 +153,7 @@ async fn unit(
     tokio::select! {
         () = queue => {}
         () = referred::tell(&scope) => {}
+        () = in_use::hold(&scope, &held) => {}
     }
     watching.abort();
 }

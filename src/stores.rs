@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
 use tracing::warn;
 
 /// How many ended pods are remembered; each matters for the few seconds until its shard has another primary.
@@ -45,6 +46,8 @@ pub(crate) struct Stores {
     pub(crate) claims: Store<PersistentVolumeClaim>,
     pub(crate) leases: Store<Lease>,
     pub(crate) machines: Store<Node>,
+    /// Told when a group, or something that groups refer to, has come, changed or gone.
+    pub(crate) referring: Arc<Notify>,
     /// UIDs of pods that the kubelet said are over.
     pub(crate) over: Arc<Mutex<VecDeque<(String, i64)>>>,
 }
@@ -80,6 +83,7 @@ impl Stores {
             };
         }
         let (groups, groups_writer) = store::<ReplicationGroup>();
+        let referring = Arc::new(Notify::new());
         let pods = {
             let over = over.clone();
             watch(
@@ -95,9 +99,9 @@ impl Stores {
             )
         };
         let stores = Self {
-            parameter_groups: watch(scope, &any, &mut watches, wake, by_namespace, Some(&groups)),
-            subnet_groups: watch(scope, &any, &mut watches, wake, by_namespace, Some(&groups)),
-            security_groups: watch(scope, &any, &mut watches, wake, by_namespace, Some(&groups)),
+            parameter_groups: watch(scope, &any, &mut watches, wake, referred(&referring), Some(&groups)),
+            subnet_groups: watch(scope, &any, &mut watches, wake, referred(&referring), Some(&groups)),
+            security_groups: watch(scope, &any, &mut watches, wake, referred(&referring), Some(&groups)),
             stateful_sets: owned!(),
             pods,
             services: owned!(),
@@ -136,10 +140,12 @@ impl Stores {
                 reader
             },
             groups: groups.clone(),
+            referring: referring.clone(),
             over,
         };
         let wake = wake.clone();
         follow(scope, groups_writer, &any, &mut watches, move |group: &ReplicationGroup| {
+            referring.notify_one();
             let _ = wake.unbounded_send(ObjectRef::from_obj(group));
         });
         (stores, watches)
@@ -215,7 +221,17 @@ fn by_label<K: Resource>(object: &K, wake: &Wake) {
     }
 }
 
-/// What groups refer to: every group of the namespace looks again.
+/// What groups refer to: whoever keeps count of it looks again, and so does every group of the namespace.
+fn referred<K: Resource>(
+    referring: &Arc<Notify>,
+) -> impl Fn(&K, &Wake, &Store<ReplicationGroup>) + Send + use<K> {
+    let referring = referring.clone();
+    move |object, wake, groups| {
+        referring.notify_one();
+        by_namespace(object, wake, groups);
+    }
+}
+
 fn by_namespace<K: Resource>(object: &K, wake: &Wake, groups: &Store<ReplicationGroup>) {
     let namespace = object.namespace();
     for group in groups.state().into_iter().filter(|group| group.namespace() == namespace) {

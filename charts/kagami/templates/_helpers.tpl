@@ -61,13 +61,17 @@ What the operator may do in the namespaces that it watches, one entry per line o
 line below does not explain.
 */}}
 {{- define "kagami.rules" -}}
-# The words it is told in. It writes only the groups: a finalizer, an annotation, the status; and the status of what they refer to.
+# The words it is told in. It writes only the groups: a finalizer, an annotation, the status; and of what they refer to, too, the
+# status and a finalizer, so that nothing in use is deleted.
 - apiGroups: [elasticache.kagami.dev]
   resources: [replicationgroups, parametergroups, subnetgroups, securitygroups]
   verbs: [get, list, watch]
 - apiGroups: [elasticache.kagami.dev]
   resources: [replicationgroups]
   verbs: [patch, update]
+- apiGroups: [elasticache.kagami.dev]
+  resources: [parametergroups, subnetgroups, securitygroups]
+  verbs: [patch]
 - apiGroups: [elasticache.kagami.dev]
   resources: [replicationgroups/status]
   verbs: [get, patch, update]

@@ -5,6 +5,7 @@
 
 pub mod crd;
 pub mod names;
+pub mod nearest;
 pub mod node_types;
 pub mod parameters;
 pub mod properties;

@@ -12,6 +12,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const FIELD_MANAGER: &str = "kagami";
 /// The finalizer of a replication group.
 pub const FINALIZER: &str = "elasticache.kagami.dev/protection";
+/// The finalizer of what a replication group refers to, as long as it does.
+pub const FINALIZER_IN_USE: &str = "elasticache.kagami.dev/in-use";
 /// The name that events come from, and the value of [`LABEL_MANAGED_BY`].
 pub const CONTROLLER: &str = "kagami";
 /// The domain of the cluster's DNS where nothing else is said.

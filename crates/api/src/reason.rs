@@ -78,6 +78,7 @@ reasons! {
     CacheParameterGroupNotFound: "The ParameterGroup does not exist in this namespace. Create it, or correct cacheParameterGroupName; the group goes on by itself.",
     CacheSubnetGroupNotFound: "The SubnetGroup does not exist in this namespace. Create it, or correct cacheSubnetGroupName; the group goes on by itself.",
     SecurityGroupNotFound: "A SecurityGroup does not exist in this namespace. Create it, or correct securityGroupIds; the group goes on by itself.",
+    InUse: "The object was deleted while replication groups refer to it, which the message names; ElastiCache refuses that. It stays, in effect, until no group refers to it any more. Change or delete those groups; to keep the object, apply it again once it is gone.",
     EngineRejectedParameter: "The engine did not accept a parameter. Correct the parameter group; the message is the engine's.",
     ParametersApplied: "Parameters of the group's parameter group are in force on a running node. Nothing to do.",
     PendingReboot: "A parameter was changed that takes effect when an engine is started again, as in ElastiCache. The message names it; reboot the nodes.",

@@ -6,6 +6,7 @@
 //! What is not known is an error that names file, line, resource and property, and never a guess; as many problems as possible
 //! are told at once, as a compiler does. A template may come from anybody: no input makes this panic or hang.
 
+mod auth_token;
 mod endpoints;
 mod engines;
 mod evaluate;
@@ -16,7 +17,6 @@ mod json;
 mod judge;
 mod manifest;
 mod names;
-mod nearest;
 mod outputs;
 mod parameters;
 mod problem;

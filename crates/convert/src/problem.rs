@@ -4,8 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::nearest::nearest;
-
 /// One thing that is wrong (or worth knowing), with the place in the template that it is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -139,7 +137,7 @@ impl Findings {
             return String::new();
         }
         self.hints.set(self.hints.get() + 1);
-        nearest(word, candidates).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
+        kagami_api::nearest::hint(word, candidates)
     }
 
     /// Does something that may fail without anybody being told.

@@ -50,8 +50,6 @@ pub(crate) enum Kind {
     Reference(&'static str),
     /// The names of resources of a type.
     References(&'static str),
-    /// A secret, for which Kagami has no place yet.
-    Secret,
     /// Set by AWS, not by a template.
     ReadOnly,
     /// Read elsewhere, or without a meaning on Kubernetes.
@@ -227,12 +225,6 @@ pub(crate) fn typed(
                 return Some(None);
             }
             return scalar(evaluator, property, &text, found.at, place).map(Some);
-        }
-        (Kind::Secret, value) => {
-            return match value {
-                Value::Text(text) if text.text.is_empty() => Some(None),
-                _ => wrong(kagami_api::properties::sentence(&field_name(property.name)).to_owned()),
-            };
         }
         _ => {}
     }

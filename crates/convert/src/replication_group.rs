@@ -13,7 +13,7 @@ use crate::properties::{Kind, Property, Sheet, property, read, required};
 use crate::shape::{Mode, Shape};
 use crate::template::Resource;
 use crate::value::{Found, Value, short};
-use crate::{extras, names, windows};
+use crate::{auth_token, extras, names, windows};
 
 const ENGINES: &[&str] = &["redis", "valkey"];
 
@@ -41,7 +41,7 @@ static LOG_DELIVERY: &[Property] = &[
 /// Every property of the published schema.
 pub(crate) static TABLE: &[Property] = &[
     property("AtRestEncryptionEnabled", Kind::Bool),
-    property("AuthToken", Kind::Secret),
+    property("AuthToken", Kind::Elsewhere),
     property("AutoMinorVersionUpgrade", Kind::Bool),
     property("AutomaticFailoverEnabled", Kind::Bool),
     property("CacheNodeType", Kind::Text(64)),
@@ -113,6 +113,7 @@ pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> (Option
         }
     }
     sheet.extend(extras::read(evaluator, resource, "ReplicationGroup", TABLE));
+    auth_token::read(evaluator, resource, &mut sheet, &name);
     let shape = Shape::of(evaluator, resource);
     lift(evaluator, resource, &mut sheet);
     check_shape(evaluator, resource, &mut sheet, &shape);

@@ -63,8 +63,10 @@ pub(crate) struct Reference {
 pub(crate) enum Secret {
     /// A parameter with `NoEcho`.
     Parameter,
-    /// A dynamic reference: the id of the secret and the key in it, if one is named.
-    Dynamic { id: String, key: Option<String> },
+    /// A dynamic reference to Secrets Manager: the id of the secret and the key in it, if one is named.
+    Manager { id: String, key: Option<String> },
+    /// A dynamic reference to a secure parameter of Systems Manager.
+    SecureParameter { name: String },
     /// A secret with other text around it.
     Mixed,
 }
@@ -137,14 +139,18 @@ fn dynamic(reference: &str, imports: &BTreeMap<String, String>) -> Text {
             // The id may be an ARN, which has colons of its own; SecretString ends it.
             let (id, key) = match rest.split_once(":SecretString") {
                 Some((id, rest)) => (id, rest.strip_prefix(':').and_then(|rest| rest.split(':').next())),
-                None => (rest, None),
+                // SecretString may be left out; nothing is left out of an ARN.
+                None => match rest.split_once("::") {
+                    Some((id, rest)) => (id, rest.split(':').next()),
+                    None => (rest, None),
+                },
             };
             let key = key.filter(|key| !key.is_empty()).map(str::to_owned);
-            Text::secret(reference, Secret::Dynamic { id: id.to_owned(), key })
+            Text::secret(reference, Secret::Manager { id: id.to_owned(), key })
         }
         "ssm-secure" => {
-            let id = rest.split(':').next().unwrap_or(rest).to_owned();
-            Text::secret(reference, Secret::Dynamic { id, key: None })
+            let name = rest.split(':').next().unwrap_or(rest).to_owned();
+            Text::secret(reference, Secret::SecureParameter { name })
         }
         "ssm" => {
             let name = rest.split(':').next().unwrap_or(rest);

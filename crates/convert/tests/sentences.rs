@@ -51,9 +51,18 @@ fn a_wrong_property_is_named_with_what_would_be_right() {
         ("ReplicationGroupDescription: \"\"", "ReplicationGroupDescription is required"),
         ("KmsKeyId: ~", "null values are not allowed"),
         ("ConfigurationEndPoint: {}", "set by AWS"),
-        ("AuthToken: hunter2-hunter2-hunter2", "authToken is refused"),
-        ("AuthToken: !Ref Secret", "authToken is refused"),
-        ("AuthToken: '{{resolve:secretsmanager:x:SecretString:y}}'", "authToken is refused"),
+        ("AuthToken: hunter2-hunter2-hunter2", "set TransitEncryptionEnabled to true"),
+        ("AuthToken: hunter2", "Passwords length must be between 16-128 characters."),
+        ("AuthToken: \"hunter2 hunter2 hunter2\"", "and no others"),
+        ("AuthToken: [a]", "expected a single value, found a list"),
+        (
+            "TransitEncryptionEnabled: true\nTransitEncryptionMode: preferred\nAuthToken: '{{resolve:secretsmanager:x}}'",
+            "Transit encryption preferred is not supported",
+        ),
+        (
+            "TransitEncryptionEnabled: true\nUserGroupIds: [u]\nAuthToken: '{{resolve:secretsmanager:x}}'",
+            "AuthToken and UserGroupIds exclude each other",
+        ),
         ("SnapshotName: !Ref Secret", "a secret cannot stand here"),
         ("SnapshotName: !Sub 'x${Secret}'", "a secret cannot stand here"),
         ("ReplicationGroupId: '{{resolve:ssm-secure:x:1}}'", "a name cannot be a secret"),
@@ -275,6 +284,79 @@ fn no_secret_is_ever_printed() {
     assert_eq!(converted.outputs["Url"], "redis://:****@group.default.svc.cluster.local");
     assert_eq!(converted.outputs["Dynamic"], "****@group");
     assert!(!format!("{converted:?}").contains("hunter2"));
+}
+
+/// Whatever says it, the token's text is nowhere, and the way from there into the Secret is told.
+#[test]
+fn a_token_becomes_the_name_of_a_secret_and_its_text_is_nowhere() {
+    for (token, from) in [
+        ("hunter2-hunter2-hunter2", "printf %s \"$TOKEN\" |"),
+        ("!Ref Secret", "printf %s \"$TOKEN\" |"),
+        ("!Sub '${Secret}${AWS::NoValue}'", ""),
+        ("!GetAtt Key.Arn", "printf %s \"$TOKEN\" |"),
+        (
+            "'{{resolve:secretsmanager:prod/redis:SecretString:hunter2}}'",
+            "--secret-id prod/redis --query SecretString --output text | jq -j '.\"hunter2\"' |",
+        ),
+        (
+            "'{{resolve:secretsmanager:prod/redis}}'",
+            "--secret-id prod/redis --query SecretString --output text | tr -d",
+        ),
+        ("'{{resolve:secretsmanager:prod/redis::password}}'", "jq -j '.\"password\"'"),
+        (
+            "!Sub '{{resolve:secretsmanager:${Key}:SecretString:::}}'",
+            "aws secretsmanager get-secret-value --secret-id SECRET-ID --query",
+        ),
+        (
+            "'{{resolve:secretsmanager:x; rm -rf /:SecretString:$(a)}}'",
+            "--secret-id SECRET-ID --query SecretString --output text | jq -j '.\"JSON-KEY\"'",
+        ),
+        (
+            "'{{resolve:ssm-secure:/redis/token:3}}'",
+            "aws ssm get-parameter --with-decryption --name /redis/token ",
+        ),
+    ] {
+        let text = group(&format!("NumCacheClusters: 1\nTransitEncryptionEnabled: true\nAuthToken: {token}"));
+        let options = Options { namespace: Some("shop".to_owned()), ..options("t") };
+        let Ok(converted) = convert(&text, &options) else {
+            assert!(from.is_empty(), "{token}: {:?}", problems(&text, &options));
+            continue;
+        };
+        let spec = &converted.manifests[0]["spec"];
+        assert_eq!(
+            spec["authTokenSecretRef"],
+            serde_json::json!({ "name": "group-auth-token", "key": "auth-token" })
+        );
+        assert!(spec.get("authToken").is_none());
+        let all = render(&converted, Format::Yaml) + &render(&converted, Format::HelmValues);
+        assert!(!all.contains("hunter2"), "{all}");
+        let warnings: Vec<String> = converted.warnings.iter().map(ToString::to_string).collect();
+        let warnings = warnings.join("\n");
+        let ends = "kubectl create secret generic group-auth-token --namespace shop --from-file=auth-token=/dev/stdin";
+        assert!(warnings.contains(from) && warnings.contains(ends), "{token}: {warnings}");
+        assert!(
+            warnings.contains("Kagami will not take this yet: authTokenSecretRef is refused"),
+            "{warnings}"
+        );
+        assert!(!warnings.contains("hunter2-"), "{warnings}");
+        assert_eq!(
+            warnings.contains("whoever reads the template"),
+            token.starts_with("hunter2"),
+            "{warnings}"
+        );
+    }
+    let named = group("NumCacheClusters: 1\nTransitEncryptionEnabled: true\nAuthToken: !Ref Secret")
+        + "    Metadata: {elasticache.kagami.dev: {authTokenSecretRef: {name: mine, key: token}}}\n";
+    let converted = convert(&named, &options("t")).unwrap();
+    assert_eq!(converted.manifests[0]["spec"]["authTokenSecretRef"]["name"], "mine");
+    assert!(
+        converted.warnings.iter().any(|warning| warning.message.contains("generic mine --from-file=token="))
+    );
+    for empty in ["''", "!Ref AWS::NoValue"] {
+        let converted =
+            convert(&group(&format!("NumCacheClusters: 1\nAuthToken: {empty}")), &options("t")).unwrap();
+        assert!(converted.manifests[0]["spec"].get("authTokenSecretRef").is_none());
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ const CASES: &[Case] = &[
         &[],
     ),
     ("shapes/single.yaml", true, &[], &[]),
-    ("shapes/token.yaml", false, &[], &[]),
+    ("shapes/token.yaml", true, &[], &[]),
     ("shapes/two-shards-of-four.yaml", true, &[], &[]),
     ("shapes/valkey.yaml", true, &[], &[]),
     ("wild/anchors.yaml", true, &[], &[]),

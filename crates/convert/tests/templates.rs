@@ -83,7 +83,11 @@ const PARAMETERS: &[Case] = &[
     (
         "bridgecrewio-ElasticacheReplicationGroupEncryptionAtTransitAuthToken-PASSED.yaml",
         &[("VpcId", "vpc-1"), ("SubnetA", "subnet-1"), ("SubnetB", "subnet-2")],
-        Fails(&["ReplicationGroupPass.Properties.AuthToken: authToken is refused"]),
+        Converts(&[
+            "SubnetGroup/shop-subnetgroup",
+            "SecurityGroup/shop-securitygroup",
+            "ReplicationGroup/shop-replicationgrouppass",
+        ]),
     ),
     (
         "cfn-lint-bad-cache_cluster_failover.yaml",
@@ -110,7 +114,7 @@ const PARAMETERS: &[Case] = &[
     (
         "stelligent-elasticache_replicationgroup_auth_token_from_secrets_manager.yaml",
         &[],
-        Fails(&["ElastiCacheReplicationGroup.Properties.AuthToken: authToken is refused"]),
+        Converts(&["ReplicationGroup/shop-elasticachereplicationgroup"]),
     ),
     (
         "stelligent-replication_group_with_encryption_false_boolean.json",

@@ -7,6 +7,7 @@
 //! than the operator, and because what depends on a custom parameter group cannot be seen by looking at one object.
 
 mod engine;
+pub mod in_use;
 mod ingress;
 mod pods;
 pub mod referred;

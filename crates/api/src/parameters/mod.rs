@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::nearest;
 use crate::v1alpha1::Engine;
 
 mod page;
@@ -190,7 +191,8 @@ impl fmt::Display for ParameterProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown { name, family } => {
-                write!(f, "Could not find parameter with name: {name} in the family {family}")
+                let hint = nearest::hint(name, of(*family).map(|parameter| parameter.name));
+                write!(f, "Could not find parameter with name: {name} in the family {family}{hint}")
             }
             Self::NotModifiable { name } => write!(f, "The parameter {name} cannot be modified"),
             Self::NotAllowed { name, value, allowed } => {

@@ -118,6 +118,8 @@ impl Property {
 
 /// Why `clusterMode: compatible` is refused.
 pub const COMPATIBLE_REFUSED: &str = "clusterMode: compatible is refused: this version of Kagami cannot change the mode of a running group. Choose enabled or disabled.";
+/// Why a password in clear text is refused, in this version and in every other.
+pub const AUTH_TOKEN_REFUSED: &str = "authToken is refused: a password must not stand in a spec. Leave it out and name the key of a Secret in authTokenSecretRef.";
 /// Why a group without a node type is refused.
 pub const NODE_TYPE_NEEDED: &str =
     "cacheNodeType is needed, such as cache.t4g.micro; or give kubernetes.resources.limits.memory instead.";
@@ -166,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn every_field_of_the_spec_is_a_property_or_one_of_the_three_that_are_ours() {
-        let ours = ["deletionPolicy", "kubernetes", "updatePolicy"];
+    fn every_field_of_the_spec_is_a_property_or_one_of_the_four_that_are_ours() {
+        let ours = ["authToken", "deletionPolicy", "kubernetes", "updatePolicy"];
         for field in fields_of("spec") {
             let known = REPLICATION_GROUP.iter().any(|property| property.field == field);
             assert!(known || ours.contains(&field.as_str()), "{field}");

@@ -7,7 +7,7 @@ use super::{Property, property};
 /// Every property of `AWS::ElastiCache::ReplicationGroup`, in the order of its schema.
 pub const REPLICATION_GROUP: &[Property] = &[
     property("AtRestEncryptionEnabled", "atRestEncryptionEnabled", Refused("atRestEncryptionEnabled: true is refused, because this version of Kagami does not encrypt volumes itself and does not pretend to. Set it to false or leave it out; to encrypt at rest, name an encrypting class in kubernetes.storage.storageClassName.")).unless("false").create_only(),
-    property("AuthToken", "authToken", Refused("authToken is refused: a password must not stand in a spec, and this version of Kagami has no encryption in transit, without which ElastiCache allows no token either. Leave it out and restrict access with securityGroupIds.")).sometimes_replaces(),
+    property("AuthToken", "authTokenSecretRef", Refused("authTokenSecretRef is refused: this version of Kagami has no encryption in transit, without which ElastiCache allows no token either. Leave it out and restrict access with securityGroupIds.")).sometimes_replaces(),
     property("AutoMinorVersionUpgrade", "autoMinorVersionUpgrade", Recorded("autoMinorVersionUpgrade is recorded: the engine is changed only when the spec or the operator's table of images asks for it")),
     property("AutomaticFailoverEnabled", "automaticFailoverEnabled", InEffect).does("A replica is promoted when the primary fails.").update(AtOnce),
     property("CacheNodeType", "cacheNodeType", InEffect).does("Memory (request and limit), maxmemory and CPU request of every node.").update(Waits),

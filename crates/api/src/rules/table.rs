@@ -153,7 +153,7 @@ pub const NUMBERED: &[Numbered] = &[
         "V18",
         "AuthToken needs encryption in transit, has 16 to 128 characters, and excludes UserGroupIds.",
         "",
-        "A password never stands in a spec.",
+        "A password never stands in a spec: authTokenSecretRef names the Secret that has it.",
     ),
     numbered(
         "V19",

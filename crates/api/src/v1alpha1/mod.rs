@@ -14,7 +14,7 @@ pub use kubernetes::{
 pub use parameter_group::{ParameterGroup, ParameterGroupSpec};
 pub use replication_group::{
     CloudWatchLogsDetails, DestinationDetails, KinesisFirehoseDetails, LogDeliveryConfiguration,
-    NodeGroupConfiguration, ReplicationGroup, ReplicationGroupSpec, Tag, UpdatePolicy,
+    NodeGroupConfiguration, ReplicationGroup, ReplicationGroupSpec, SecretKeyReference, Tag, UpdatePolicy,
 };
 pub use security_group::{Ingress, SecurityGroup, SecurityGroupSpec};
 pub use status::{

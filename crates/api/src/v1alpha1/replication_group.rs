@@ -69,11 +69,16 @@ pub struct ReplicationGroupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_rest_encryption_enabled: Option<bool>,
 
-    /// The password of the group. Refused: a secret never stands in a spec, and without encryption in transit it would travel
-    /// in clear text.
+    /// The password of the group in clear text. Refused, always: a secret never stands in a spec. authTokenSecretRef is its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub auth_token: Option<String>,
+
+    /// The key of a Secret in this namespace that has the password of the group, which is what AuthToken becomes. Refused in this
+    /// version: it has no encryption in transit yet, and without that ElastiCache allows no password either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SecretKeyReference")]
+    pub auth_token_secret_ref: Option<SecretKeyReference>,
 
     /// Whether patch releases may be taken in the maintenance window. Recorded: this version changes an engine only when the
     /// spec asks for it. Default: true.
@@ -334,6 +339,18 @@ pub struct NodeGroupConfiguration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub slots: Option<String>,
+}
+
+/// A key of a Secret in the namespace of the object. Its value is read there and stands nowhere else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// The name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in its data, such as auth-token.
+    #[schemars(length(min = 1, max = 253), pattern("^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
 }
 
 /// A tag.

@@ -262,7 +262,7 @@ pub struct ParameterGroupStatus {
     /// Those that depend on the node type or on a volume are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// Valid and NotInEffect.
+    /// Valid and NotInEffect; InUse where it was deleted and a replication group still refers to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -275,7 +275,7 @@ pub struct ReferredStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// NotInEffect.
+    /// NotInEffect; InUse where it was deleted and a replication group still refers to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -16,6 +16,9 @@ pub(super) fn check(spec: &ReplicationGroupSpec, refusals: &mut Refusals) {
             refusals.combination(property.field, sentence);
         }
     }
+    if spec.auth_token.is_some() {
+        refusals.combination("authToken", properties::AUTH_TOKEN_REFUSED);
+    }
     if spec.cluster_mode == Some(ClusterMode::Compatible) {
         refusals.combination("clusterMode", properties::COMPATIBLE_REFUSED);
     }
@@ -29,7 +32,7 @@ fn asks(spec: &ReplicationGroupSpec, property: &str) -> bool {
     let several = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     match property {
         "AtRestEncryptionEnabled" => spec.at_rest_encryption_enabled == Some(true),
-        "AuthToken" => spec.auth_token.is_some(),
+        "AuthToken" => spec.auth_token_secret_ref.is_some(),
         "CacheSecurityGroupNames" => several(&spec.cache_security_group_names),
         "DataTieringEnabled" => spec.data_tiering_enabled == Some(true),
         "Durability" => matches!(spec.durability, Some(Durability::Async | Durability::Sync)),

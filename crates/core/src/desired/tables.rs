@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kagami_api::names;
+use kagami_api::nearest;
 use kagami_api::node_types::{self, NodeType};
 use kagami_api::quantity::Quantity;
 use kagami_api::v1alpha1::Engine;
@@ -76,7 +77,13 @@ impl Tables {
         let built_in = node_types::find(name);
         let Some(given) = self.node_types.get(name) else {
             return built_in.ok_or_else(|| {
-                format!("Invalid Cache Node Type: {name}. The operator's table nodeTypes can add it.")
+                let built_in: Vec<String> = node_types::all().map(|node_type| node_type.name).collect();
+                let known = built_in.iter().chain(self.node_types.keys()).map(String::as_str);
+                let hint = nearest::hint(name, known).replace("; did", ". Did");
+                let end = if hint.is_empty() { "." } else { "" };
+                format!(
+                    "Invalid Cache Node Type: {name}{hint}{end} The operator's table nodeTypes can add it."
+                )
             });
         };
         let amount = |what: &str, read: Option<i64>| {

@@ -451,6 +451,11 @@ fn the_operators_table_adds_versions_and_aliases_stay() {
 fn memory_and_cpu_come_from_the_node_type_or_from_what_is_given() {
     let unknown = refused_for(json!({ "cacheNodeType": "cache.nonsense" }));
     assert_eq!((unknown.0, unknown.1.as_str()), (Reason::InvalidParameterValue, "cacheNodeType"));
+    let slip = refused_for(json!({ "cacheNodeType": "cache.t4g.mirco" }));
+    assert_eq!(
+        slip.2,
+        "Invalid Cache Node Type: cache.t4g.mirco. Did you mean cache.t4g.micro? The operator's table nodeTypes can add it."
+    );
     let none = refused(json!({ "replicationGroupDescription": "d" }));
     assert!(none.message.contains("kubernetes.resources.limits.memory"));
     let large = accepted(small(json!({ "cacheNodeType": "cache.m6g.large" })));
@@ -545,7 +550,7 @@ fn whatever_asks_for_what_is_not_built_is_refused_with_its_sentence() {
     for (more, property) in [
         (json!({ "transitEncryptionEnabled": true }), "transitEncryptionEnabled"),
         (json!({ "transitEncryptionMode": "required" }), "transitEncryptionMode"),
-        (json!({ "authToken": "0123456789abcdef" }), "authToken"),
+        (json!({ "authTokenSecretRef": { "name": "s", "key": "k" } }), "authTokenSecretRef"),
         (json!({ "userGroupIds": ["u"] }), "userGroupIds"),
         (json!({ "atRestEncryptionEnabled": true }), "atRestEncryptionEnabled"),
         (json!({ "kmsKeyId": "k" }), "kmsKeyId"),
@@ -571,6 +576,8 @@ fn whatever_asks_for_what_is_not_built_is_refused_with_its_sentence() {
         assert_eq!(refusal.2, properties::sentence(property));
         assert!(!refusal.2.is_empty());
     }
+    let token = refused_for(json!({ "authToken": "0123456789abcdef" }));
+    assert_eq!((token.1.as_str(), token.2.as_str()), ("authToken", properties::AUTH_TOKEN_REFUSED));
     assert!(refused_for(json!({ "deletionPolicy": "Snapshot" })).2.contains("Choose Retain or Delete"));
     assert!(refused_for(json!({ "clusterMode": "compatible" })).2.contains("Choose enabled or disabled"));
 }

@@ -1,21 +1,27 @@
 //! The name that somebody may have meant.
 
-/// The candidate nearest to `word`, if it is near enough to be meant.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// `; did you mean X?` with the candidate that is near enough to `word` to be meant, or nothing.
+pub fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
+}
+
+/// The candidate nearest to `word`, if it is near enough to be meant: letters left out, added, changed or swapped with their
+/// neighbour, one for every three and three at most. Case does not matter.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 64;
     const MOST_CANDIDATES: usize = 2_000;
     if word.len() > LONGEST {
         return None;
     }
-    let lower: Vec<char> = word.to_lowercase().chars().collect();
-    let allowed = (lower.len() / 3).clamp(1, 3);
+    let lower = word.to_lowercase();
+    let allowed = (lower.chars().count() / 3).clamp(1, 3);
     candidates
         .into_iter()
         .take(MOST_CANDIDATES)
         .filter(|candidate| candidate.len() <= LONGEST)
         .filter_map(|candidate| {
-            let other: Vec<char> = candidate.to_lowercase().chars().collect();
-            let near = distance(&lower, &other);
+            let other = candidate.to_lowercase();
+            let near = strsim::osa_distance(&lower, &other);
             (near <= allowed || contains(&lower, &other)).then_some((near, candidate))
         })
         .min()
@@ -23,26 +29,8 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// `NodeType` is meant to be `CacheNodeType`, `Description` the `ReplicationGroupDescription`.
-fn contains(word: &[char], candidate: &[char]) -> bool {
+fn contains(word: &str, candidate: &str) -> bool {
     word.len() >= 6 && candidate.ends_with(word)
-}
-
-/// How many letters were left out, added, changed or swapped with their neighbour.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut least = (row[j] + usize::from(x != y)).min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                least = least.min(before[j - 1] + 1);
-            }
-            next.push(least);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
