@@ -1,7 +1,7 @@
 //! TestFailover and reboot, by kubectl alone.
 
 use crate::support::group::{clustered, spec};
-use crate::support::{Group, Keys, Sharing, Writer, eventually, seconds, tell};
+use crate::support::{Group, Keys, Kill, Sharing, Writer, eventually, seconds, tell};
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use serde_json::json;
@@ -121,6 +121,56 @@ async fn a_node_is_rebooted_by_kubectl_and_an_only_copy_without_a_volume_is_not(
         answered(&lone).await?;
         ensure!(lone.view(&node).await?.run_id == run, "the only copy was rebooted");
         Ok(())
+    })
+    .await
+}
+
+async fn has_the_role(group: &Group<'_>, node: &str, limit: std::time::Duration) -> Result<()> {
+    eventually(&format!("{node} has the role"), limit, async || {
+        let primary = group.primary_of("0001").await?.name;
+        ensure!(primary == node, "{primary} has it");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn without_automatic_failover_the_role_goes_back_and_is_moved_by_primary_cluster_id() -> Result<()> {
+    tell("no-failover", Sharing::SideBySide, seconds(240), async |story| {
+        let shape = json!({ "numCacheClusters": 2, "automaticFailoverEnabled": false });
+        let group = Group::apply(story, "steady", &spec(shape)).await?;
+        group.settled(seconds(90)).await?;
+        let mut keys = Keys::of(&group, 1);
+        keys.fill(300).await?;
+        let (home, away) = (group.primary_of("0001").await?, group.replicas_of("0001").await?.remove(0));
+        let terms = group.terms().await?;
+        Kill::Engine.strike(&group, &home).await?;
+        group.event("FailoverComplete", seconds(60)).await?;
+        eventually("the role was away and is back", seconds(90), async || {
+            let now = group.terms().await?;
+            ensure!(now.first().map(|term| term.1) >= terms.first().map(|term| term.1.map(|n| n + 2)), "{now:?}");
+            Ok(())
+        })
+        .await?;
+        has_the_role(&group, &home.name, seconds(60)).await?;
+        group.settled(seconds(60)).await?;
+        keys.all_there().await?;
+
+        let writer = Writer::start(&group, "0001", false).await?;
+        group.change(&json!({ "primaryClusterId": away.name })).await?;
+        has_the_role(&group, &away.name, seconds(60)).await?;
+        group.settled(seconds(60)).await?;
+        writer.stop(&group, "0001").await?;
+        keys.all_there().await?;
+        let refused = Group::refused(
+            story,
+            "moved",
+            &spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true, "primaryClusterId": "moved-001" })),
+        )
+        .await?;
+        ensure!(refused.contains("needs automaticFailoverEnabled: false"), "{refused}");
+        group.no_event("DataLost").await
     })
     .await
 }

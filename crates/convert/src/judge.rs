@@ -83,12 +83,10 @@ fn refusals(group: &ReplicationGroup, by_name: &ByName<'_>, tables: &Tables) -> 
 }
 
 fn is_not_built(refusal: &Refusal) -> bool {
-    use kagami_api::properties::{
-        COMPATIBLE_REFUSED, DELETION_SNAPSHOT_REFUSED, FAILOVER_OFF_REFUSED, sentence,
-    };
+    use kagami_api::properties::{COMPATIBLE_REFUSED, DELETION_SNAPSHOT_REFUSED, sentence};
     let message = refusal.message.as_str();
     message == sentence(&refusal.property)
-        || [COMPATIBLE_REFUSED, DELETION_SNAPSHOT_REFUSED, FAILOVER_OFF_REFUSED].contains(&message)
+        || [COMPATIBLE_REFUSED, DELETION_SNAPSHOT_REFUSED].contains(&message)
 }
 
 fn object<K: DeserializeOwned>(manifest: &Manifest) -> Option<K> {

@@ -125,7 +125,7 @@ pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> (Option
         let message = "CloudFormation wants it said with valkey, true or false; here it is false";
         evaluator.findings.warn(resource.at, &resource.place_of("TransitEncryptionEnabled"), message);
     }
-    tell_classes(evaluator, resource, &sheet, &shape);
+    tell_classes(evaluator, resource, &sheet);
     let uses = Uses {
         name: name.clone(),
         port: sheet
@@ -422,7 +422,7 @@ fn update_policy(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut She
 }
 
 /// Says which properties are recorded only, and which ones the API server will refuse.
-fn tell_classes(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &Sheet, shape: &Shape) {
+fn tell_classes(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &Sheet) {
     for class in classes::REPLICATION_GROUP {
         let Some(value) = sheet.values.get(class.field) else { continue };
         let message = match class.class {
@@ -447,10 +447,6 @@ fn tell_classes(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &Sheet, s
     };
     if sheet.text("ClusterMode") == Some("compatible") {
         refused("ClusterMode", classes::COMPATIBLE_REFUSED);
-    }
-    let nodes = shape.node_groups.first().map_or(1, |group| group.replicas + 1);
-    if sheet.bool("AutomaticFailoverEnabled") == Some(false) && shape.mode == Mode::Disabled && nodes > 1 {
-        refused("AutomaticFailoverEnabled", classes::FAILOVER_OFF_REFUSED);
     }
 }
 

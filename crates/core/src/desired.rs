@@ -115,6 +115,9 @@ pub struct Desired {
     pub shards: Vec<DesiredShard>,
     /// Whether a replica is promoted when its primary fails.
     pub automatic_failover: bool,
+    /// The node that is to be the primary, where one is named: only without automatic failover.
+    #[serde(default)]
+    pub primary: Option<String>,
     /// Whether the copies of a shard must not all be in one zone.
     pub multi_az: bool,
     /// The zones that the subnet group allows; empty means any.
@@ -305,6 +308,7 @@ pub fn resolve(rg: &ReplicationGroup, refs: &References, tables: &Tables) -> Res
         bus_port,
         shards: shape.shards,
         automatic_failover: shape.automatic_failover,
+        primary: shape.primary,
         multi_az: spec.multi_az_enabled == Some(true),
         zones,
         cache_node_type: spec.cache_node_type.clone(),

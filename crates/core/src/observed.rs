@@ -248,6 +248,8 @@ pub struct ShardLease {
     pub owned: Option<bool>,
     /// The terms in which the shard's data began anew, oldest first; kept for as long as a copy from before may come back.
     pub rebirths: Vec<Rebirth>,
+    /// Without automatic failover: the node that lost the role to the holder, and has it back once it is in sync.
+    pub home: Option<String>,
 }
 
 /// How far a copy is: terms first; within a term no replica is ahead of its primary, whose note may lag behind its data.

@@ -129,6 +129,7 @@ fn a_lease_says_what_was_raised_and_is_a_lease() {
                 base: Some(Reach { data_term: 4, primary: true, offset: 90 }),
                 returned: Some((6, Reach { data_term: 4, primary: false, offset: 100 })),
             }],
+            home: Some("g-0001-002".into()),
         };
         let object = build::lease(&group, &raise, "2026-01-01T00:00:00.000000Z");
         let read: k8s_openapi::api::coordination::v1::Lease = serde_json::from_value(object.clone()).unwrap();
@@ -142,7 +143,7 @@ fn a_lease_says_what_was_raised_and_is_a_lease() {
         );
         assert_eq!((lease.slots, lease.resource_version.as_str()), (raise.slots.clone(), "7"));
         assert_eq!(lease.since_ms, 1_767_225_600_000);
-        assert_eq!(lease.rebirths, raise.rebirths);
+        assert_eq!((lease.rebirths, lease.home), (raise.rebirths, raise.home));
         // What cannot be read may have said anything: every copy from before is held.
         let mut garbled = again.clone();
         garbled["metadata"]["annotations"]["elasticache.kagami.dev/rebirths"] = "[{".into();

@@ -125,9 +125,6 @@ pub const NODE_TYPE_NEEDED: &str =
     "cacheNodeType is needed, such as cache.t4g.micro; or give kubernetes.resources.limits.memory instead.";
 /// Why `deletionPolicy: Snapshot` is refused.
 pub const DELETION_SNAPSHOT_REFUSED: &str = "deletionPolicy: Snapshot is refused: this version of Kagami takes no snapshots, and would delete what you meant to keep. Choose Retain or Delete.";
-/// Why a group with replicas and cluster mode disabled cannot do without failover.
-pub const FAILOVER_OFF_REFUSED: &str = "automaticFailoverEnabled: false is refused for a group of several nodes with cluster mode disabled: this version of Kagami always promotes a replica when the primary fails. Set it to true; doing without comes later.";
-
 /// The property of that name in CloudFormation.
 pub fn find(name: &str) -> Option<&'static Property> {
     REPLICATION_GROUP.iter().find(|property| property.name == name)

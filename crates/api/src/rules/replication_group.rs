@@ -143,9 +143,15 @@ fn failover_and_zones() -> Vec<AdmissionRule> {
         ),
         spec(
             "V08",
-            "automaticFailoverEnabled",
-            "!has(@.automaticFailoverEnabled) || @.automaticFailoverEnabled || !UNCLUSTERED || SHARDS > 1 || NODES < 2",
-            properties::FAILOVER_OFF_REFUSED,
+            "primaryClusterId",
+            "!has(@.primaryClusterId) || !CLUSTERED",
+            "primaryClusterId is not used with cluster mode enabled. Leave it out.",
+        ),
+        spec(
+            "V08",
+            "primaryClusterId",
+            "!has(@.primaryClusterId) || !UNCLUSTERED || NODES < 2 || (has(@.automaticFailoverEnabled) && !@.automaticFailoverEnabled)",
+            "primaryClusterId needs automaticFailoverEnabled: false, because automatic failover moves the role. Set that, or leave this out.",
         ),
         spec(
             "V09",
@@ -355,7 +361,6 @@ fn not_built() -> Vec<AdmissionRule> {
         refused("V17", "snapshotName", ""),
         refused("V17", "snapshotRetentionLimit", "@.snapshotRetentionLimit == 0"),
         refused("V17", "snapshottingClusterId", ""),
-        refused("V17", "primaryClusterId", ""),
         spec("V18", "authToken", "!has(@.authToken)", properties::AUTH_TOKEN_REFUSED),
         refused("V18", "authTokenSecretRef", ""),
         refused("V19", "transitEncryptionEnabled", "!@.transitEncryptionEnabled"),

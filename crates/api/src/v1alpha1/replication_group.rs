@@ -86,8 +86,9 @@ pub struct ReplicationGroupSpec {
     pub auto_minor_version_upgrade: Option<bool>,
 
     /// Whether a replica is promoted when the primary fails. In effect. With cluster mode enabled it must not be false. With
-    /// cluster mode disabled true needs at least two nodes, a single node of Valkey must say false, and false with several nodes
-    /// is refused in this version. A change holds at once. Default: on wherever there is a replica (ElastiCache's default for
+    /// cluster mode disabled true needs at least two nodes, and a single node of Valkey must say false. With false and several nodes
+    /// the role stays with one node, as in ElastiCache: a replica serves while that one is recreated, and hands the role back once
+    /// it is in sync. A change holds at once. Default: on wherever there is a replica (ElastiCache's default for
     /// Redis with cluster mode disabled is off: say true to mean the same in both places).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automatic_failover_enabled: Option<bool>,
@@ -223,7 +224,9 @@ pub struct ReplicationGroupSpec {
     #[schemars(length(max = 32))]
     pub preferred_maintenance_window: Option<String>,
 
-    /// The node that is to be the primary. Refused in this version.
+    /// The node that is to be the primary: its name in the status (my-group-0001-002), or as ElastiCache counts (my-group-002). In
+    /// effect with cluster mode disabled and automaticFailoverEnabled: false, refused otherwise. A change holds at once: the role is
+    /// handed over, with no write lost, as soon as that node is in sync. Default: the first node, then whoever has the role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub primary_cluster_id: Option<String>,

@@ -15,6 +15,7 @@ const PREVIOUS_BOOT: &str = "elasticache.kagami.dev/previous-boot";
 const CAUSE: &str = "elasticache.kagami.dev/cause";
 const SLOTS: &str = "elasticache.kagami.dev/slots";
 const REBIRTHS: &str = "elasticache.kagami.dev/rebirths";
+const HOME: &str = "elasticache.kagami.dev/home";
 /// Set once the shard has served; from then on an empty start is a loss.
 pub const SERVED: &str = "elasticache.kagami.dev/served";
 
@@ -35,6 +36,9 @@ pub fn lease(desired: &Desired, raise: &RaiseTerm, now: &str) -> Value {
     }
     if !raise.rebirths.is_empty() {
         annotations[REBIRTHS] = json!(serde_json::to_string(&raise.rebirths).unwrap_or_default());
+    }
+    if let Some(home) = &raise.home {
+        annotations[HOME] = json!(home);
     }
     metadata["annotations"] = annotations;
     if let Some(version) = &raise.resource_version {
@@ -64,6 +68,7 @@ pub fn read_lease(object: &Value) -> Option<(String, ShardLease)> {
             since_ms: since.map_or(0, jiff::Timestamp::as_millisecond),
             known_ms: 0,
             previous,
+            home: annotation(HOME).map(str::to_owned),
             cause: annotation(CAUSE).map(Cause::parse).unwrap_or_default(),
             slots: annotation(SLOTS)
                 .and_then(|text| text.parse::<SlotSet>().ok())

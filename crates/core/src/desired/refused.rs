@@ -43,7 +43,6 @@ fn asks(spec: &ReplicationGroupSpec, property: &str) -> bool {
             spec.log_delivery_configurations.as_ref().is_some_and(|list| !list.is_empty())
         }
         "NetworkType" => spec.network_type.is_some_and(|family| family != NetworkType::Ipv4),
-        "PrimaryClusterId" => spec.primary_cluster_id.is_some(),
         "SnapshotArns" => several(&spec.snapshot_arns),
         "SnapshotName" => spec.snapshot_name.is_some(),
         "SnapshotRetentionLimit" => spec.snapshot_retention_limit.is_some_and(|days| days != 0),

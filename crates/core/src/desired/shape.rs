@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use kagami_api::names;
-use kagami_api::properties;
 use kagami_api::v1alpha1::{self, Engine as EngineKind, NodeGroupConfiguration, ReplicationGroupSpec};
 
 use super::engine::Group;
@@ -17,6 +16,7 @@ const NODES_MAX: usize = 500;
 pub(super) struct Shape {
     pub(super) shards: Vec<DesiredShard>,
     pub(super) automatic_failover: bool,
+    pub(super) primary: Option<String>,
 }
 
 fn configured(spec: &ReplicationGroupSpec) -> &[NodeGroupConfiguration] {
@@ -93,7 +93,8 @@ pub(super) fn resolve(
     check_allowed(&shards, allowed_zones, refusals);
     let automatic_failover = check_failover(spec, engine, mode, total, refusals);
     check_multi_az(spec, &shards, allowed_zones, refusals);
-    Shape { shards, automatic_failover }
+    let primary = check_primary(name, spec, &shards, mode, automatic_failover, refusals);
+    Shape { shards, automatic_failover, primary }
 }
 
 /// V05, V07, V12 and V13: the counts must be possible and agree with each other.
@@ -329,10 +330,7 @@ fn check_failover(
             true
         }
         (ClusterMode::Enabled, _) => true,
-        (ClusterMode::Disabled, Some(false)) if nodes > 1 => {
-            refusals.combination(PROPERTY, properties::FAILOVER_OFF_REFUSED);
-            false
-        }
+        (ClusterMode::Disabled, Some(false)) => false,
         (ClusterMode::Disabled, asked) => {
             // Valkey's default is on, also for a group that cannot do it, so that one must say false.
             if nodes < 2 && asked.unwrap_or(engine == EngineKind::Valkey) {
@@ -344,6 +342,45 @@ fn check_failover(
             nodes > 1
         }
     }
+}
+
+/// ModifyReplicationGroup takes `PrimaryClusterId` where nothing else moves the role.
+fn check_primary(
+    name: &str,
+    spec: &ReplicationGroupSpec,
+    shards: &[DesiredShard],
+    mode: ClusterMode,
+    automatic_failover: bool,
+    refusals: &mut Refusals,
+) -> Option<String> {
+    const PROPERTY: &str = "primaryClusterId";
+    let named = spec.primary_cluster_id.clone()?;
+    if mode == ClusterMode::Enabled {
+        refusals
+            .combination(PROPERTY, "primaryClusterId is not used with cluster mode enabled. Leave it out.");
+    } else if automatic_failover && shards.iter().any(|shard| shard.nodes.len() > 1) {
+        refusals.combination(
+            PROPERTY,
+            "primaryClusterId needs automaticFailoverEnabled: false, because automatic failover moves the role. Set that, or leave this out.",
+        );
+    }
+    let members: Vec<&str> =
+        shards.iter().flat_map(|shard| &shard.nodes).map(|node| node.name.as_str()).collect();
+    // ElastiCache counts my-group-001, my-group-002.
+    let number = named.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+    let number = number.filter(|digits| digits.len() == 3).and_then(|digits| digits.parse::<usize>().ok());
+    let counted = number.and_then(|number| members.get(number.checked_sub(1)?).copied());
+    let member = members.iter().copied().find(|member| *member == named).or(counted);
+    if mode == ClusterMode::Disabled && member.is_none() {
+        refusals.value(
+            PROPERTY,
+            format!(
+                "primaryClusterId must be a node of this group, one of {}, and is {named}. A node of another group cannot be taken over.",
+                members.join(", ")
+            ),
+        );
+    }
+    member.map(str::to_owned)
 }
 
 /// V10.

@@ -344,8 +344,22 @@ fn failover_is_where_elasticache_has_it() {
             .2
             .starts_with("Redis with cluster mode enabled cannot be created with auto failover turned off.")
     );
-    let off = refused_for(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": false }));
-    assert_eq!(off.2, properties::FAILOVER_OFF_REFUSED);
+    let off = json!({ "numCacheClusters": 2, "automaticFailoverEnabled": false });
+    assert!(!accepted(small(off)).automatic_failover);
+}
+
+#[test]
+fn a_primary_can_be_named_where_nothing_else_moves_the_role() {
+    let named = |primary: &str, failover: bool| json!({ "numCacheClusters": 2, "automaticFailoverEnabled": failover, "primaryClusterId": primary });
+    for name in ["g-0001-002", "g-002"] {
+        assert_eq!(accepted(small(named(name, false))).primary.as_deref(), Some("g-0001-002"));
+    }
+    assert!(refused_for(named("g-002", true)).2.contains("needs automaticFailoverEnabled: false"));
+    for other in ["g-003", "other-0001-002", "g-0"] {
+        assert!(refused_for(named(other, false)).2.contains("one of g-0001-001, g-0001-002"));
+    }
+    let clustered = refused_for(json!({ "numNodeGroups": 2, "primaryClusterId": "g-0001-001" }));
+    assert!(clustered.2.contains("not used with cluster mode enabled"));
 }
 
 #[test]
@@ -561,7 +575,6 @@ fn whatever_asks_for_what_is_not_built_is_refused_with_its_sentence() {
         (json!({ "snapshotName": "s" }), "snapshotName"),
         (json!({ "snapshotRetentionLimit": 1 }), "snapshotRetentionLimit"),
         (json!({ "snapshottingClusterId": "s" }), "snapshottingClusterId"),
-        (json!({ "primaryClusterId": "p" }), "primaryClusterId"),
         (json!({ "cacheSecurityGroupNames": ["x"] }), "cacheSecurityGroupNames"),
         (json!({ "networkType": "dual_stack" }), "networkType"),
         (json!({ "ipDiscovery": "ipv6" }), "ipDiscovery"),

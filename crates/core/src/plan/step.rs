@@ -187,6 +187,8 @@ pub struct RaiseTerm {
     pub served: bool,
     /// The terms in which its data began anew.
     pub rebirths: Vec<Rebirth>,
+    /// Whom the role goes back to.
+    pub home: Option<String>,
 }
 
 /// Between two live nodes that both obey.

@@ -177,7 +177,14 @@ pub(crate) fn bare(text: &str) -> Scene {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let header: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
     let (cluster, volumes) = (header.contains(&"cluster"), header.contains(&"volumes"));
-    let desired = desired(header.first().unwrap(), cluster, volumes);
+    let mut more = json!({});
+    if header.contains(&"nofailover") {
+        more["automaticFailoverEnabled"] = json!(false);
+    }
+    if let Some(primary) = header.iter().find_map(|word| word.strip_prefix("primary=")) {
+        more["primaryClusterId"] = json!(full_name(primary));
+    }
+    let desired = desired_with(header.first().unwrap(), cluster, volumes, &more);
     scene_of(desired, header.contains(&"formed"), lines)
 }
 
@@ -259,6 +266,7 @@ fn read_lease(desired: &Desired, words: &mut Words<'_>) -> (String, ShardLease) 
             // By this process; its raiser's clock may say anything else.
             "known" => lease.known_ms = words.number(),
             "served" => lease.served = true,
+            "home" => lease.home = Some(full_name(words.next())),
             // `reborn 5`, `reborn 5 from 4 100`, `reborn 5 from 4 100 returned 6 4 200`
             "reborn" => {
                 let term = words.number();

@@ -218,6 +218,7 @@ impl View<'_> {
             .map_or_else(|| self.shard.slots.clone(), |lease| lease.slots.clone());
         let served = lease.is_some_and(|lease| lease.served)
             || matches!(cause, Cause::Adopted | Cause::Restore | Cause::Empty);
+        let home = self.home(lease, node);
         plan.confirms.retain(|confirm| lease.is_none_or(|lease| confirm.node != lease.holder));
         let raise = RaiseTerm {
             shard: self.shard.id.clone(),
@@ -230,6 +231,7 @@ impl View<'_> {
             slots: slots.clone(),
             served,
             rebirths: rebirths.clone(),
+            home: home.clone(),
         };
         let reason = match cause {
             Cause::Birth => Reason::FormingCluster,
@@ -252,6 +254,7 @@ impl View<'_> {
             served,
             owned: None,
             rebirths,
+            home,
         }
     }
 

@@ -50,9 +50,38 @@ impl View<'_> {
             // Before its machine is drained, and only where that helps: a cordon is no emergency.
             || self.cordoned(node) && self.in_sync_replica(node).is_some_and(|(to, _)| !self.cordoned(to));
         if asked {
-            return self.hand_over(lease, primary, plan);
+            let to = self.in_sync_replica(node);
+            return self.hand_over(lease, primary, to, plan);
+        }
+        if let Some(to) = self.rightful(lease) {
+            let whose =
+                if self.group.primary.is_some() { "primaryClusterId names it" } else { "it had the role" };
+            plan.tell(
+                false,
+                format!(
+                    "{} is in sync and becomes the primary: {whose}, and automaticFailoverEnabled is false",
+                    to.0
+                ),
+            );
+            return self.hand_over(lease, primary, Some(to), plan);
         }
         Some(primary)
+    }
+
+    /// Without automatic failover the role belongs to one node, as in ElastiCache, which recreates a failed primary in place: the
+    /// one that `primaryClusterId` names, else the one that lost it to a replica. Until that one is whole again a replica serves.
+    fn rightful(&self, lease: &ShardLease) -> Option<(&str, &Report)> {
+        let named = self.group.primary.as_deref().filter(|_| !self.group.automatic_failover);
+        let node = named.or_else(|| lease.home.as_deref().filter(|_| !self.group.automatic_failover))?;
+        (!self.cordoned(node))
+            .then(|| self.in_sync_replicas(&lease.holder).find(|(each, _)| *each == node))?
+    }
+
+    /// Whom the next term remembers as the one that the role goes back to.
+    pub(super) fn home(&self, lease: Option<&ShardLease>, node: &str) -> Option<String> {
+        let lease = lease.filter(|_| !self.group.automatic_failover && self.group.primary.is_none())?;
+        let home = lease.home.clone().unwrap_or_else(|| lease.holder.clone());
+        (home != node && self.nodes().any(|each| each == home)).then_some(home)
     }
 
     /// Its engine is to be started again, and there is another copy that can serve meanwhile.
@@ -121,8 +150,14 @@ impl View<'_> {
     }
 
     /// The primary is asked to go (SIGTERM, eviction, drain): a replica in sync takes over first.
-    pub(super) fn hand_over(&self, lease: &ShardLease, primary: Primary, plan: &mut Plan) -> Option<Primary> {
-        let Some((to, report)) = self.in_sync_replica(&lease.holder) else {
+    fn hand_over(
+        &self,
+        lease: &ShardLease,
+        primary: Primary,
+        to: Option<(&str, &Report)>,
+        plan: &mut Plan,
+    ) -> Option<Primary> {
+        let Some((to, report)) = to else {
             plan.wait(
                 Reason::HandingOver,
                 &lease.holder,
@@ -156,15 +191,19 @@ impl View<'_> {
 
     /// The best replica in sync; one on a cordoned machine only if there is no other.
     pub(super) fn in_sync_replica(&self, primary: &str) -> Option<(&str, &Report)> {
+        self.in_sync_replicas(primary).min_by_key(|(node, _)| self.cordoned(node))
+    }
+
+    /// The replicas in sync that stay, best first.
+    fn in_sync_replicas(&self, primary: &str) -> impl Iterator<Item = (&str, &Report)> {
         self.live_copies()
             .into_iter()
-            .filter(|(node, _, engine)| {
+            .filter(move |(node, _, engine)| {
                 *node != primary
                     && self.stays(node)
                     && engine.role == Some(Role::Replica)
                     && self.in_sync_with(engine, primary)
             })
-            .min_by_key(|(node, ..)| self.cordoned(node))
             .map(|(node, report, _)| (node, report))
     }
 
