@@ -261,6 +261,16 @@ fn is_known(evaluator: &Evaluator<'_>, resource: &Resource) -> bool {
         evaluator.findings.warn(resource.kind_at, &place, message);
         return false;
     }
+    // Users of other caches than replication groups are not ours.
+    let uses_users = |resource: &Resource| {
+        resource.kind == names::REPLICATION_GROUP && resource.property("UserGroupIds").is_some()
+    };
+    if matches!(kind, names::USER | names::USER_GROUP) && !evaluator.template.resources.iter().any(uses_users)
+    {
+        let message = format!("{kind} is skipped: no replication group of the template has UserGroupIds");
+        evaluator.findings.warn(resource.kind_at, &place, message);
+        return false;
+    }
     // A resource that its condition leaves out does no harm.
     if evaluator.is_made(&resource.body, &resource.place()) != Some(false) {
         let kind = value::short(kind);

@@ -352,6 +352,9 @@ fn bombs_do_not_go_off() {
     }
 }
 
+/// What a megabyte may take. A build without optimization takes seven times as long, and shares its machine with other tests.
+const MEGABYTE_LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 1 });
+
 #[test]
 fn a_megabyte_of_groups_is_converted_in_its_time() {
     let mut text = String::from("Parameters:\n  Prefix: {Type: String, Default: p}\nResources:\n");
@@ -373,5 +376,5 @@ fn a_megabyte_of_groups_is_converted_in_its_time() {
     let converted = convert(&text, &options("t")).unwrap();
     println!("{count} groups, {} bytes: {:?}", text.len(), start.elapsed());
     assert_eq!(converted.manifests.len(), count + 1);
-    assert!(start.elapsed() < LONGEST);
+    assert!(start.elapsed() < MEGABYTE_LONGEST);
 }

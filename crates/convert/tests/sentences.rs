@@ -223,7 +223,7 @@ fn a_template_that_is_none_is_told_so() {
         ("{\"a\": 1, \"a\": 2}", "a is written twice in one mapping, first in line 1"),
         ("Resources: {}\nResources: {}", "t:2:1: Resources is written twice in one mapping, first in line 1"),
         (
-            "Resources:\n  A: {Type: AWS::ElastiCache::User}",
+            "Resources:\n  A: {Type: AWS::ElastiCache::User}\n  G: {Type: AWS::ElastiCache::ReplicationGroup, Properties: {UserGroupIds: [u]}}",
             "AWS::ElastiCache::User has to be removed: users and user groups are refused",
         ),
         (
@@ -383,6 +383,15 @@ fn what_has_no_counterpart_is_told() {
         [
             "t:4:21: P.DeletionPolicy: it has no counterpart here: this object stays as it is until somebody deletes it"
         ]
+    );
+    // A user of a serverless cache, say.
+    let user = group("NumCacheClusters: 1\nCacheNodeType: cache.t4g.micro")
+        + "  U: {Type: AWS::ElastiCache::User}\n";
+    let told = warnings(&user);
+    assert!(
+        told.iter()
+            .any(|told| told.contains("U.Type: AWS::ElastiCache::User is skipped: no replication group")),
+        "{told:?}"
     );
     let valkey = group("Engine: valkey\nCacheNodeType: cache.t4g.micro\nAutomaticFailoverEnabled: false");
     assert!(warnings(&valkey)[0].contains("CloudFormation wants it said with valkey"));

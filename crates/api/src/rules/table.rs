@@ -116,8 +116,8 @@ pub const NUMBERED: &[Numbered] = &[
     numbered(
         "V12",
         "The entries of NodeGroupConfiguration agree with the counts; ids are there once; slots are given to all or none and are all slots, each once.",
-        "nodeGroupId: one to four digits, not all 0",
-        "Slots that are given twice are told by a condition; together they cannot be 16384 then unless others are missing.",
+        "nodeGroupId: one to four digits, not all 0; slots: at most 256 characters",
+        "A node group can begin with as many ranges as 256 characters hold, some twenty: the API server's budget for rules allows no more. Slots that are given twice are told by a condition; together they cannot be 16384 then unless others are missing.",
     ),
     numbered(
         "V13",

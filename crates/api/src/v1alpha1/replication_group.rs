@@ -19,6 +19,11 @@ use crate::v1alpha1::words::{
 /// replicasPerNodeGroup: 1. For Valkey add engine: valkey, and to a single node of it automaticFailoverEnabled: false. For copies
 /// in different zones add multiAZEnabled: true. To keep data when every node has stopped, add kubernetes.storage.
 ///
+/// As one line of JSON, a whole group: {"apiVersion": "elasticache.kagami.dev/v1alpha1", "kind": "ReplicationGroup", "metadata":
+/// {"name": "cart"}, "spec": {"replicationGroupDescription": "carts of the shop", "cacheNodeType": "cache.t4g.micro", "engine":
+/// "redis", "engineVersion": "7.1", "numCacheClusters": 2, "automaticFailoverEnabled": true}}. metadata.name is the id: 1 to 40
+/// lower-case letters, digits and single hyphens, beginning with a letter and not ending with a hyphen.
+///
 /// Zones are values of the label topology.kubernetes.io/zone of machines. What a group refers to (parameter group, subnet group,
 /// security groups) is an object of that name in the same namespace, and may be made later.
 ///
@@ -58,8 +63,8 @@ pub struct ReplicationGroupSpec {
     #[schemars(length(min = 1, max = 255))]
     pub replication_group_description: String,
 
-    /// The id of the group. Here metadata.name is the id, and this, where it is given, must be the same when lower-cased.
-    /// In effect. Cannot be changed later, as a name cannot.
+    /// The id of the group. Here metadata.name is the id, and this, where it is given, must be the same when lower-cased: leave it
+    /// out. In effect. Cannot be changed later, as a name cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40))]
     pub replication_group_id: Option<String>,
@@ -94,8 +99,9 @@ pub struct ReplicationGroupSpec {
     pub automatic_failover_enabled: Option<bool>,
 
     /// The node type, by ElastiCache's names, such as cache.t4g.micro (0.5 GiB), cache.t4g.medium (3.09 GiB) or cache.m7g.large
-    /// (6.38 GiB): it decides the memory of every node (request and limit), maxmemory (three quarters of it), and the CPU request.
-    /// In effect; may be left out only where kubernetes.resources.limits.memory is given. A change waits in this version.
+    /// (6.38 GiB): it decides the memory of every node (request and limit), maxmemory (three quarters of it, by the parameter
+    /// reserved-memory-percent), maxclients, and the CPU request. A name that the operator's table does not have is told in the
+    /// conditions. In effect; may be left out only where kubernetes.resources.limits.memory is given. A change waits in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub cache_node_type: Option<String>,
@@ -113,7 +119,7 @@ pub struct ReplicationGroupSpec {
     #[schemars(length(max = 16), inner(length(max = 255)), extend("x-kubernetes-list-type" = "set"))]
     pub cache_security_group_names: Option<Vec<String>>,
 
-    /// The SubnetGroup in this namespace that says in which zones the nodes may be. In effect. Cannot be changed later; the zones
+    /// The name of the SubnetGroup in this namespace that says in which zones the nodes may be. In effect. Cannot be changed later; the zones
     /// of the SubnetGroup can. Default: every zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
@@ -141,7 +147,7 @@ pub struct ReplicationGroupSpec {
     #[schemars(with = "Engine")]
     pub engine: Option<Engine>,
 
-    /// The version of the engine without its patch level, in quotes; 6.x means the newest 6. The operator's table has the versions
+    /// The version of the engine without its patch level, in quotes, such as "7.1", because YAML takes 7.0 for a number; 6.x means the newest 6. The operator's table has the versions
     /// and their images; as it comes, redis: 6.2, 7.0, 7.1; valkey: 7.2, 8.0, 8.1, 8.2, 9.0, 9.1. In effect. A change waits in this
     /// version, and never decreases it. Default: the newest version of the engine that the table has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,8 +186,8 @@ pub struct ReplicationGroupSpec {
     #[schemars(with = "NetworkType")]
     pub network_type: Option<NetworkType>,
 
-    /// One entry for each node group (shard): its id, zones, number of replicas and slots, each of which may be left out. In
-    /// effect. As many entries as numNodeGroups, where both are given; alone it defines the number of shards. A change waits in
+    /// One entry for each node group (shard): its id, zones, number of replicas and slots, each of which may be left out, as in
+    /// {"nodeGroupId": "0001", "primaryAvailabilityZone": "a", "replicaAvailabilityZones": ["b"], "replicaCount": 1}. In effect. As many entries as numNodeGroups, where both are given; alone it defines the number of shards. A change waits in
     /// this version, save that replicas are added. Slots count only when the group is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 90))]
@@ -211,15 +217,16 @@ pub struct ReplicationGroupSpec {
     #[schemars(range(min = 1150, max = 65535))]
     pub port: Option<i32>,
 
-    /// Cluster mode disabled only: the zone of every node, the first being the primary's at the start. As many as there are
-    /// nodes; a zone may stand several times. In effect. Cannot be changed later, save that zones are added or taken away at the
+    /// Cluster mode disabled only (with it enabled, zones are given in nodeGroupConfiguration): the zone of every node, the first
+    /// being the primary's at the start, such as ["a", "b"] with numCacheClusters: 2. As many as there are nodes; a zone may stand
+    /// several times; each must be one of the subnet group's. In effect. Cannot be changed later, save that zones are added or taken away at the
     /// end together with nodes. Default: Kagami spreads the nodes.
     #[serde(rename = "preferredCacheClusterAZs", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 6), inner(length(min = 1, max = 63)))]
     pub preferred_cache_cluster_azs: Option<Vec<String>>,
 
-    /// The weekly window, in UTC, for disruptive work that nobody asked for: ddd:hh24:mi-ddd:hh24:mi, 60 minutes to 24 hours.
-    /// Recorded: this version does no such work.
+    /// The weekly window, in UTC, for disruptive work that nobody asked for: ddd:hh24:mi-ddd:hh24:mi, such as
+    /// sun:05:00-sun:06:00, 60 minutes to 24 hours. It must not overlap snapshotWindow. Recorded: this version does no such work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub preferred_maintenance_window: Option<String>,
@@ -237,7 +244,7 @@ pub struct ReplicationGroupSpec {
     #[schemars(range(min = 0, max = 5))]
     pub replicas_per_node_group: Option<i32>,
 
-    /// The SecurityGroups in this namespace whose ingress may reach the group's port. In effect: they become one NetworkPolicy,
+    /// The names of the SecurityGroups in this namespace, 16 at most, whose ingress may reach the group's port. In effect: they become one NetworkPolicy,
     /// which protects where the cluster's network plugin enforces it. A change holds at once. Default: no policy, so whoever
     /// reaches the pods may connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -259,8 +266,8 @@ pub struct ReplicationGroupSpec {
     #[schemars(range(min = 0, max = 35))]
     pub snapshot_retention_limit: Option<i32>,
 
-    /// The daily window, in UTC, in which automatic snapshots begin: hh24:mi-hh24:mi, at least 60 minutes.
-    /// Recorded: this version takes no snapshots.
+    /// The daily window, in UTC, in which automatic snapshots begin: hh24:mi-hh24:mi, such as 03:00-04:00, at least 60
+    /// minutes. It must not overlap preferredMaintenanceWindow. Recorded: this version takes no snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub snapshot_window: Option<String>,
@@ -337,7 +344,7 @@ pub struct NodeGroupConfiguration {
     #[schemars(range(min = 0, max = 5))]
     pub replica_count: Option<i32>,
 
-    /// The slots of this node group when the group is created, such as 0-3999 or 0-99,200-299, in at most 256 characters. Either every node
+    /// The slots of this node group when the group is created, such as 0-3999 or 0-99,200-299, in at most 256 characters (some twenty ranges; the API server's budget for rules allows no more). Either every node
     /// group says its slots, and together they are 0-16383, or none does and they are split evenly. Where slots are later is in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]

@@ -208,6 +208,7 @@ fn slots(
             Ok(set) => {
                 let twice = covered.intersection(&set);
                 if !twice.is_empty() {
+                    let twice = few(&twice);
                     refusals
                         .combination(PROPERTY, format!("slots in nodeGroupConfiguration overlap: {twice}."));
                 }
@@ -222,12 +223,24 @@ fn slots(
         refusals.combination(
             PROPERTY,
             format!(
-                "slots in nodeGroupConfiguration must cover 0-{} and leave out {missing}.",
-                SLOT_COUNT - 1
+                "slots in nodeGroupConfiguration must cover 0-{} and leave out {}.",
+                SLOT_COUNT - 1,
+                few(&missing)
             ),
         );
     }
     if sets.len() == count && mode == ClusterMode::Enabled { sets } else { default() }
+}
+
+/// Slots for a sentence: their first ranges, since thousands of them would fit into no condition.
+fn few(slots: &SlotSet) -> String {
+    const RANGES_MOST: usize = 8;
+    let ranges = slots.ranges();
+    let shown = SlotSet::from_ranges(ranges.iter().copied().take(RANGES_MOST));
+    match ranges.len().saturating_sub(RANGES_MOST) {
+        0 => shown.to_string(),
+        more => format!("{shown} and {more} more ranges"),
+    }
 }
 
 /// The zone of each node of a shard, as far as it is asked for; as many as the shard has nodes.

@@ -596,6 +596,14 @@ fn whatever_asks_for_what_is_not_built_is_refused_with_its_sentence() {
 }
 
 #[test]
+fn thousands_of_missing_slots_are_told_in_one_short_sentence() {
+    let odd: Vec<String> = (0..300).map(|at| (at * 2).to_string()).collect();
+    let spec = json!({ "clusterMode": "enabled", "nodeGroupConfiguration": [{ "slots": odd.join(",") }] });
+    let told = refused_for(spec).2;
+    assert!(told.ends_with("leave out 1,3,5,7,9,11,13,15 and 292 more ranges."), "{told}");
+}
+
+#[test]
 fn what_asks_for_nothing_is_met_by_itself() {
     let desired = accepted(small(json!({
         "transitEncryptionEnabled": false, "atRestEncryptionEnabled": false, "dataTieringEnabled": false,
