@@ -196,3 +196,48 @@ async fn the_largest_group_is_judged() {
         .unwrap();
     assert_eq!(change(&server.client, &stored, &right["spec"]).await, "");
 }
+
+/// What the converter made of its fixtures stands beside them: those files are asked here, so that no client of a cluster is
+/// needed there.
+#[tokio::test]
+#[ignore = "needs kube-apiserver and etcd: make test-admission"]
+async fn what_the_converter_makes_is_taken_or_refused_with_the_sentence_of_what_is_not_built() {
+    let server = Apiserver::start().await;
+    install(&server.client, kagami_api::crds()).await;
+    let rules = kagami_api::rules::replication_group();
+    let not_built: Vec<&str> =
+        rules.iter().map(|rule| rule.message.as_str()).filter(|said| said.contains(" refused")).collect();
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../convert/tests/fixtures");
+    let (mut taken, mut refused) = (0, 0);
+    for folder in ["", "shapes", "wild"] {
+        for entry in std::fs::read_dir(fixtures.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let text = match path.extension() {
+                Some(end) if end == "golden" => std::fs::read_to_string(&path).unwrap(),
+                _ => continue,
+            };
+            let lines = text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+            for manifest in lines.split("\n---\n").filter(|part| part.starts_with("apiVersion: elasticache"))
+            {
+                let mut value: Value = serde_saphyr::from_str(manifest).unwrap();
+                value["metadata"]["namespace"] = json!("default");
+                let kind = value["kind"].as_str().unwrap();
+                match of(&server.client, kind).create(&dry_run(), &dynamic(&value)).await {
+                    Ok(_) => taken += 1,
+                    Err(kube::Error::Api(status)) => {
+                        refused += 1;
+                        let causes = status.details.as_ref().map(|details| details.causes.as_slice());
+                        let causes = causes.filter(|causes| !causes.is_empty());
+                        let causes = causes.unwrap_or_else(|| panic!("{}: {status}", path.display()));
+                        for cause in causes.iter().map(|cause| cause.message.as_str()) {
+                            let known = not_built.iter().any(|sentence| cause.contains(sentence));
+                            assert!(known, "{}: {cause}", path.display());
+                        }
+                    }
+                    Err(error) => panic!("{}: {error}", path.display()),
+                }
+            }
+        }
+    }
+    assert!(taken >= 25 && refused >= 2, "{taken} were taken, {refused} refused");
+}
