@@ -17,6 +17,8 @@ export CLUSTER
 export IMAGE ?= ghcr.io/kagami-operator/kagami:0.1.0
 export KAGAMI_BEGAN := $(or $(KAGAMI_BEGAN),$(shell date +%s))
 export CARGO_TERM_COLOR ?= auto
+# What a whole run compiles is seldom compiled again piece by piece, and the pieces take gigabytes.
+export CARGO_INCREMENTAL ?= 0
 # Of `make simulate`: how many schedules (or FROM..TO), or one of them with its story; SHRINK=1 makes it small first.
 SEEDS ?= 1000
 SEED ?=
