@@ -6,6 +6,7 @@ use futures::{SinkExt, StreamExt};
 use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::observed::Agent;
 use kagami_core::plan::Confirm;
+use kagami_core::shared::Shared;
 use kagami_cycle::Failed;
 use kagami_protocol::{
     AGENT_PORT, AGENT_SERVER_NAME, BEAT_MS, Boot, Done, EngineState, FRAME_BYTES_MAX, FromAgent, OperatorId,
@@ -66,7 +67,7 @@ impl Drop for Connection {
 /// What was heard of one pod.
 #[derive(Default)]
 struct Heard {
-    report: Option<Box<Report>>,
+    report: Option<Shared<Report>>,
     at: Option<Instant>,
     connected: bool,
     /// The last offset of an engine that ran there, also after its end.
@@ -375,7 +376,7 @@ impl Line {
             heard.at = Some(Instant::now());
             heard.connected = true;
             heard.offset = report.engine.as_ref().map(|engine| engine.offset).or(heard.offset);
-            heard.report = Some(report);
+            heard.report = Some(report.into());
         }
         self.wake();
     }

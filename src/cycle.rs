@@ -137,7 +137,7 @@ fn attend(context: &Context, group: &ReplicationGroup, kept: &mut Kept, observed
     let tls = match known {
         Some((of, tls)) if of == version => tls,
         _ => {
-            let parsed = serde_json::from_value(secret.clone()).ok();
+            let parsed = serde_json::from_value((**secret).clone()).ok();
             match parsed.as_ref().map(secrets::client_config) {
                 Some(Ok(tls)) => {
                     kept.tls = Some((version, tls.clone()));

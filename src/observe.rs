@@ -71,7 +71,7 @@ pub(crate) fn observe(
     here.collect(&stores.budgets, Kind::PodDisruptionBudget, &mut shown);
     for lease in stores.leases.state().into_iter().filter(|lease| here.holds(&**lease)) {
         if let Ok(object) = serde_json::to_value(&*lease) {
-            shown.leases.insert(lease.name_any(), object);
+            shown.leases.insert(lease.name_any(), object.into());
         }
     }
     for pod in stores.pods.state().into_iter().filter(|pod| here.holds(&**pod)) {
@@ -125,7 +125,7 @@ impl Here<'_> {
         for object in store.state().into_iter().filter(|object| self.holds(&**object)) {
             let name = object.name_any();
             if let Ok(object) = serde_json::to_value(&*object) {
-                shown.children.insert(ObjectKey { kind, name }, object);
+                shown.children.insert(ObjectKey { kind, name }, object.into());
             }
         }
     }

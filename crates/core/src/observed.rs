@@ -1,5 +1,6 @@
 //! One snapshot of everything that was seen: Kubernetes objects, agents, and what each of them knows.
 
+use crate::shared::Shared;
 use kagami_protocol::{Address, Boot, EngineState, EngineView, FENCE_BOUND_MS, Report, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,7 +12,7 @@ pub struct Observed {
     /// The operator's clock, in milliseconds since the Unix epoch.
     pub now_ms: i64,
     /// The objects that belong to the group, as the apiserver last showed them.
-    pub children: BTreeMap<ObjectKey, Value>,
+    pub children: BTreeMap<ObjectKey, Shared<Value>>,
     /// Objects that bear a name we need and do not belong to the group.
     pub foreign: BTreeMap<ObjectKey, String>,
     /// Every cache node for which a StatefulSet, a Pod or an agent was seen.
@@ -124,13 +125,13 @@ pub enum Agent {
     #[default]
     Unheard,
     /// Connected, and heard within the beat.
-    Up(Box<Report>),
+    Up(Shared<Report>),
     /// It was heard before, and is silent now: unknown, not down.
     Silent {
         /// For how long, in milliseconds.
         silent_ms: u64,
         /// The last words.
-        last: Box<Report>,
+        last: Shared<Report>,
     },
 }
 

@@ -54,8 +54,17 @@ impl SlotSet {
     pub fn from_ranges(ranges: impl IntoIterator<Item = (u16, u16)>) -> Self {
         let mut set = Self::empty();
         for (start, end) in ranges {
-            for slot in start..=end.min(SLOT_COUNT - 1) {
-                set.insert(slot);
+            let end = end.min(SLOT_COUNT - 1);
+            if start > end {
+                continue;
+            }
+            let (start, end) = (usize::from(start), usize::from(end));
+            let first = start / WORD_BITS;
+            for (index, word) in set.words[first..=end / WORD_BITS].iter_mut().enumerate() {
+                let base = (first + index) * WORD_BITS;
+                let low = u64::MAX << (start.max(base) - base);
+                let high = u64::MAX >> (WORD_BITS - 1 - (end.min(base + WORD_BITS - 1) - base));
+                *word |= low & high;
             }
         }
         set
@@ -134,13 +143,28 @@ impl SlotSet {
     /// The set as inclusive ranges in rising order, each as long as it can be.
     pub fn ranges(&self) -> Vec<(u16, u16)> {
         let mut ranges: Vec<(u16, u16)> = Vec::new();
-        for slot in self.iter() {
-            match ranges.last_mut() {
-                Some((_, end)) if *end + 1 == slot => *end = slot,
-                _ => ranges.push((slot, slot)),
-            }
+        let mut slot = 0;
+        while let Some(start) = self.next(slot, true) {
+            // The first that is missing ends the range, or the end of all slots does.
+            let after = self.next(start, false).unwrap_or(SLOT_COUNT);
+            ranges.push((start, after - 1));
+            slot = after;
         }
         ranges
+    }
+
+    /// The first slot from there on that is in the set, or that is not.
+    fn next(&self, from: u16, present: bool) -> Option<u16> {
+        let mut index = usize::from(from) / WORD_BITS;
+        let mut mask = u64::MAX << (usize::from(from) % WORD_BITS);
+        while let Some(word) = self.words.get(index) {
+            let found = if present { *word } else { !*word } & mask;
+            if found != 0 {
+                return u16::try_from(index * WORD_BITS + found.trailing_zeros() as usize).ok();
+            }
+            (index, mask) = (index + 1, u64::MAX);
+        }
+        None
     }
 
     /// All slots, split as ElastiCache splits them over `n` node groups: the i-th of n gets
@@ -212,11 +236,11 @@ impl FromStr for SlotSet {
             if end < start {
                 return Err(SlotError::Backwards(start, end));
             }
-            for slot in start..=end {
-                if !set.insert(slot) {
-                    return Err(SlotError::Twice(slot));
-                }
+            let range = Self::from_ranges([(start, end)]);
+            if let Some(twice) = set.intersection(&range).next(0, true) {
+                return Err(SlotError::Twice(twice));
             }
+            set = set.union(&range);
         }
         Ok(set)
     }

@@ -68,7 +68,14 @@ fn objects(group: &Desired) -> Vec<(Kind, Value)> {
         (Kind::Secret, build::secret(group, "s", &BTreeMap::from([("k".to_owned(), "v".to_owned())]))),
         (Kind::EndpointSlice, build::endpoint_slice(group, &group.name, &addresses)),
         (Kind::EndpointSlice, build::endpoint_slice(group, &group.name, &[])),
-        (Kind::EndpointSlice, build::reader_slice(group, &[], addresses.first())),
+        (
+            Kind::EndpointSlice,
+            build::endpoint_slice(
+                group,
+                &names::reader_service(&group.name),
+                &build::readers(Vec::new(), addresses.first().cloned()),
+            ),
+        ),
     ];
     objects.extend(build::network_policy(group, "kagami-system").map(|policy| (Kind::NetworkPolicy, policy)));
     for shard in &group.shards {

@@ -6,13 +6,14 @@ use crate::written::Written;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kagami_api::names;
 use kagami_api::reason::Reason;
-use kagami_api::v1alpha1::{DeletionPolicy, ReplicationGroup, ReplicationGroupStatus};
+use kagami_api::v1alpha1::{DeletionPolicy, ReplicationGroup, ReplicationGroupSpec, ReplicationGroupStatus};
 use kagami_core::build::accepted;
 use kagami_core::check::check;
 use kagami_core::desired::{Desired, References, Refusal, Tables, resolve};
 use kagami_core::observed::{Cause, Kind, ObjectKey, Observed};
-use kagami_core::plan::{Frozen, Plan, Setting, Wait, plan};
+use kagami_core::plan::{Built, Frozen, Plan, Setting, Wait, plan_with};
 use kagami_core::requests::Requests;
+use kagami_core::shared::Shared;
 use kagami_core::status::{Happening, Seen, differs, happenings, status};
 use kagami_core::timeline::{Failover, Timeline};
 use kube::{Resource, ResourceExt};
@@ -48,7 +49,7 @@ pub enum Next {
 pub struct Memory {
     since_ms: u64,
     /// The last spec that was accepted: a bad edit leaves the running group as it was (P9).
-    accepted: Option<Desired>,
+    accepted: Option<Shared<Desired>>,
     status: Option<(u64, ReplicationGroupStatus)>,
     timeline: Timeline,
     failures: u32,
@@ -56,6 +57,17 @@ pub struct Memory {
     uid: String,
     /// Each shard's term, and when it was first seen.
     terms: BTreeMap<String, (u64, u64)>,
+    resolved: Option<Resolved>,
+    built: Built,
+}
+
+/// What a spec was resolved to, and from what.
+#[derive(Debug)]
+struct Resolved {
+    spec: ReplicationGroupSpec,
+    references: References,
+    generation: Option<i64>,
+    outcome: Result<Shared<Desired>, Vec<Refusal>>,
 }
 
 impl Memory {
@@ -70,6 +82,8 @@ impl Memory {
             deleting_ms: None,
             uid: group.uid().unwrap_or_default(),
             terms: BTreeMap::new(),
+            resolved: None,
+            built: Built::default(),
         }
     }
 
@@ -164,7 +178,8 @@ impl<W: World> Cycle<'_, W> {
             self.tell(&seen, &[]).await?;
             return Ok(Next::After(RESYNC_MS));
         };
-        let (frozen, planned) = plan(&desired, &self.input.observed, self.input.setting);
+        let (frozen, planned) =
+            plan_with(&desired, &self.input.observed, self.input.setting, &mut self.memory.built);
         let over = self.memory.timeline.look(&frozen.desired, &self.input.observed, &planned);
         let notes = check(&frozen.desired, &self.input.observed, &planned);
         let outcome = if notes.is_empty() {
@@ -215,15 +230,38 @@ impl<W: World> Cycle<'_, W> {
         Next::After(planned.again_ms.unwrap_or(RESYNC_MS).min(RESYNC_MS))
     }
 
-    fn resolve(&mut self) -> (Option<Desired>, Vec<Refusal>) {
-        match resolve(self.input.group, &self.input.references, self.input.tables) {
+    /// What the spec says now. A cycle is mostly of the spec of the one before; the tables are the process's own.
+    fn resolved(&mut self) -> Result<Shared<Desired>, Vec<Refusal>> {
+        let (group, references) = (self.input.group, &self.input.references);
+        let generation = group.metadata.generation;
+        let known = self.memory.resolved.as_ref().filter(|known| {
+            known.generation == generation && known.references == *references && known.spec == group.spec
+        });
+        if let Some(known) = known {
+            return known.outcome.clone();
+        }
+        let outcome = resolve(group, references, self.input.tables).map(Shared::from);
+        self.memory.resolved = Some(Resolved {
+            spec: group.spec.clone(),
+            references: references.clone(),
+            generation,
+            outcome: outcome.clone(),
+        });
+        outcome
+    }
+
+    fn resolve(&mut self) -> (Option<Shared<Desired>>, Vec<Refusal>) {
+        match self.resolved() {
             Ok(desired) => {
                 self.memory.accepted = Some(desired.clone());
                 (Some(desired), Vec::new())
             }
             Err(refusals) => {
-                let kept =
-                    self.memory.accepted.clone().or_else(|| accepted(&self.name, &self.input.observed));
+                let kept = self
+                    .memory
+                    .accepted
+                    .clone()
+                    .or_else(|| Some(accepted(&self.name, &self.input.observed)?.into()));
                 (kept, refusals)
             }
         }

@@ -5,6 +5,7 @@ use crate::written::Written;
 use kagami_api::v1alpha1::ReplicationGroupStatus;
 use kagami_core::build::read_lease;
 use kagami_core::observed::{Agent, Claim, Kind, Machine, ObjectKey, Observed, PodView};
+use kagami_core::shared::Shared;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -12,9 +13,9 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub struct Shown {
     /// Its children.
-    pub children: BTreeMap<ObjectKey, Value>,
+    pub children: BTreeMap<ObjectKey, Shared<Value>>,
     /// Its shards' leases, by their names.
-    pub leases: BTreeMap<String, Value>,
+    pub leases: BTreeMap<String, Shared<Value>>,
     /// Its pods, by cache node.
     pub pods: BTreeMap<String, PodView>,
     /// Its volume claims, by cache node.
@@ -49,7 +50,7 @@ pub fn snapshot(
             observed.children.insert(key, object);
         }
     }
-    let mut leases: BTreeMap<String, Option<Value>> =
+    let mut leases: BTreeMap<String, Option<Shared<Value>>> =
         shown.leases.into_iter().map(|(name, object)| (name, Some(object))).collect();
     for target in written.targets(namespace, name) {
         match target {
@@ -68,7 +69,7 @@ pub fn snapshot(
     }
     for (name, seen) in leases {
         let newest = written.newer(namespace, &Target::Lease(name), seen);
-        if let Some((shard, lease)) = newest.as_ref().and_then(read_lease) {
+        if let Some((shard, lease)) = newest.as_deref().and_then(read_lease) {
             observed.leases.insert(shard, lease);
         }
     }

@@ -3,18 +3,19 @@
 use crate::world::Target;
 use kagami_api::names;
 use kagami_core::observed::ObjectKey;
+use kagami_core::shared::Shared;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What this process wrote, by namespace and object.
 #[derive(Default)]
-pub struct Written(Mutex<BTreeMap<(String, Target), Value>>);
+pub struct Written(Mutex<BTreeMap<(String, Target), Shared<Value>>>);
 
 impl Written {
     /// Notes an object as the apiserver answered it.
     pub fn note(&self, namespace: &str, target: Target, object: Value) {
-        self.lock().insert((namespace.to_owned(), target), object);
+        self.lock().insert((namespace.to_owned(), target), object.into());
     }
     /// It was deleted.
     pub fn forget(&self, namespace: &str, key: &ObjectKey) {
@@ -24,11 +25,16 @@ impl Written {
     pub fn forget_group(&self, namespace: &str, group: &str) {
         self.lock().retain(|(space, _), object| space != namespace || label(object) != Some(group));
     }
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Target), Value>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Target), Shared<Value>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// The newer of what was seen and what was written; what was written is dropped once it was seen.
-    pub fn newer(&self, namespace: &str, target: &Target, seen: Option<Value>) -> Option<Value> {
+    pub fn newer(
+        &self,
+        namespace: &str,
+        target: &Target,
+        seen: Option<Shared<Value>>,
+    ) -> Option<Shared<Value>> {
         let mut written = self.lock();
         if written.is_empty() {
             return seen;

@@ -12,6 +12,7 @@ use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::build::NODE_ANNOTATION;
 use kagami_core::leader::LeaseView;
 use kagami_core::observed::{Kind, Machine, ObjectKey, PodView};
+use kagami_core::shared::Shared;
 use kagami_cycle::{ApiError, Target};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -29,9 +30,9 @@ pub struct Snapshot {
     /// The group.
     pub group: Option<Arc<ReplicationGroup>>,
     /// Its children.
-    pub children: BTreeMap<ObjectKey, Arc<Value>>,
+    pub children: BTreeMap<ObjectKey, Shared<Value>>,
     /// Leases of shards.
-    pub leases: BTreeMap<String, Arc<Value>>,
+    pub leases: BTreeMap<String, Shared<Value>>,
     /// Pods.
     pub pods: BTreeMap<String, PodView>,
     /// Machines.
@@ -79,9 +80,9 @@ pub struct Kube {
     /// The group.
     pub group: Option<Arc<ReplicationGroup>>,
     /// Its children.
-    pub children: BTreeMap<ObjectKey, Arc<Value>>,
+    pub children: BTreeMap<ObjectKey, Shared<Value>>,
     /// Leases of shards.
-    pub leases: BTreeMap<String, Arc<Value>>,
+    pub leases: BTreeMap<String, Shared<Value>>,
     /// Pods, by cache node.
     pub pods: BTreeMap<String, ApiPod>,
     /// Machines.
@@ -174,7 +175,7 @@ impl Kube {
         format!("uid-{}", self.uids)
     }
 
-    fn object(&self, target: &Target) -> Option<&Arc<Value>> {
+    fn object(&self, target: &Target) -> Option<&Shared<Value>> {
         match target {
             Target::Child(key) => self.children.get(key),
             Target::Lease(name) => self.leases.get(name),
@@ -182,7 +183,7 @@ impl Kube {
         }
     }
 
-    fn put(&mut self, target: &Target, mut object: Value) -> Arc<Value> {
+    fn put(&mut self, target: &Target, mut object: Value) -> Shared<Value> {
         let before = self.object(target).cloned();
         let version = self.next_version();
         let uid = match &before {
@@ -191,7 +192,7 @@ impl Kube {
         };
         object["metadata"]["uid"] = uid;
         object["metadata"]["resourceVersion"] = json!(version);
-        let object = Arc::new(object);
+        let object = Shared::from(object);
         match target {
             Target::Child(key) => {
                 self.children.insert(key.clone(), object.clone());
@@ -249,7 +250,7 @@ impl World {
     }
 
     fn serve_ask(&mut self, ask: &Ask) -> Result<Option<Value>, ApiError> {
-        let stored = |object: Arc<Value>| Ok(Some((*object).clone()));
+        let stored = |object: Shared<Value>| Ok(Some((*object).clone()));
         match ask {
             Ask::Get(target) => Ok(self.kube.object(target).map(|object| (**object).clone())),
             Ask::Apply(target, object) => {
@@ -363,7 +364,7 @@ impl World {
         }
     }
 
-    fn write(&mut self, target: &Target, object: Value) -> Arc<Value> {
+    fn write(&mut self, target: &Target, object: Value) -> Shared<Value> {
         let object = self.kube.put(target, object);
         let update = match target {
             Target::Child(key) => Update::Child(key.clone(), Some(object.clone())),

@@ -12,6 +12,7 @@ use kagami_core::desired::{References, Tables};
 use kagami_core::leader::{Claim, LeaseView, evaluate};
 use kagami_core::observed::{Agent, Machine, ObjectKey, PodView};
 use kagami_core::plan::{Confirm, Setting};
+use kagami_core::shared::Shared;
 use kagami_cycle::{ApiError, Failed, Input, Memory, Next, Shown, Written, reconcile, snapshot};
 use kagami_protocol::{BEAT_MS, FromAgent, OperatorId, Report, ToAgent};
 use serde_json::Value;
@@ -79,7 +80,7 @@ struct Dial {
     uid: String,
     ip: String,
     line: Option<u64>,
-    report: Option<Box<Report>>,
+    report: Option<Shared<Report>>,
     heard: Option<Ms>,
     confirm: Option<Confirm>,
     pause: Ms,
@@ -92,9 +93,9 @@ struct Dial {
 #[derive(Clone, Debug)]
 pub enum Update {
     /// A child.
-    Child(ObjectKey, Option<Arc<Value>>),
+    Child(ObjectKey, Option<Shared<Value>>),
     /// A lease.
-    Lease(String, Option<Arc<Value>>),
+    Lease(String, Option<Shared<Value>>),
     /// A pod.
     Pod(String, Option<PodView>),
     /// A machine.
@@ -448,18 +449,8 @@ impl World {
             .unwrap_or_else(|| Memory::new(&group, now));
         let status = memory.latest_status(&group);
         let shown = Shown {
-            children: own
-                .cache
-                .children
-                .iter()
-                .map(|(key, object)| (key.clone(), (**object).clone()))
-                .collect(),
-            leases: own
-                .cache
-                .leases
-                .iter()
-                .map(|(name, object)| (name.clone(), (**object).clone()))
-                .collect(),
+            children: own.cache.children.clone(),
+            leases: own.cache.leases.clone(),
             pods: own.cache.pods.clone(),
             // Volumes of this world outlive their machines, so no claim is ever seen to be lost.
             claims: std::collections::BTreeMap::new(),
@@ -813,7 +804,7 @@ impl World {
                 dial.pause = REDIAL_MIN_MS;
                 let whole = report.engine.as_ref().is_some_and(|engine| engine.complete && !engine.loading);
                 dial.whole_since = if whole { dial.whole_since.or(Some(now)) } else { None };
-                dial.report = Some(report);
+                dial.report = Some(report.into());
                 self.wake(operator, process, 0);
             }
         }

@@ -69,14 +69,9 @@ pub fn endpoint_slice(desired: &Desired, service: &str, addresses: &[Reachable])
         "ports": [{ "name": desired.engine.kind.as_str(), "port": desired.port, "protocol": "TCP" }] })
 }
 
-/// The addresses behind the reader endpoint: the replicas, or the primary where there are none (as in ElastiCache).
-pub fn reader_slice(desired: &Desired, replicas: &[Reachable], primary: Option<&Reachable>) -> Value {
-    let lone: Vec<Reachable> = primary.cloned().into_iter().collect();
-    endpoint_slice(
-        desired,
-        &names::reader_service(&desired.name),
-        if replicas.is_empty() { &lone } else { replicas },
-    )
+/// Who is behind the reader endpoint: the replicas, or the primary where there are none (as in ElastiCache).
+pub fn readers(replicas: Vec<Reachable>, primary: Option<Reachable>) -> Vec<Reachable> {
+    if replicas.is_empty() { primary.into_iter().collect() } else { replicas }
 }
 
 /// The endpoints as environment variables, for `envFrom`: what a CloudFormation user takes from the stack's outputs.

@@ -10,8 +10,7 @@ mod node;
 
 pub use access::{network_policy, role, role_binding, secret, service_account};
 pub use endpoints::{
-    Reachable, accepted, config_map, disruption_budget, endpoint_slice, reader_slice, service,
-    service_for_node,
+    Reachable, accepted, config_map, disruption_budget, endpoint_slice, readers, service, service_for_node,
 };
 pub use lease::{SERVED, lease, read_lease};
 pub use node::{NODE_ANNOTATION, NodeInputs, node_inputs, stateful_set};
@@ -85,20 +84,29 @@ fn metadata(desired: &Desired, name: &str, extra: &[(&str, &str)]) -> Value {
     if !annotations.is_empty() {
         metadata["annotations"] = json!(annotations);
     }
-    if desired.deletion_policy != crate::desired::DeletionPolicy::Retain {
-        metadata["ownerReferences"] = json!([owner(desired)]);
+    if owns(desired) {
+        metadata["ownerReferences"] = owners(desired);
     }
     metadata
 }
 
-fn owner(desired: &Desired) -> Value {
-    json!({
+/// Whether the group owns its children.
+pub(crate) fn owns(desired: &Desired) -> bool {
+    desired.deletion_policy != crate::desired::DeletionPolicy::Retain
+}
+
+/// The owner references of a child; null where the group owns nothing.
+pub(crate) fn owners(desired: &Desired) -> Value {
+    if !owns(desired) {
+        return Value::Null;
+    }
+    json!([{
         "apiVersion": format!("{}/v1alpha1", names::GROUP),
         "kind": "ReplicationGroup",
         "name": desired.name,
         "uid": desired.uid,
         "controller": true,
-    })
+    }])
 }
 
 /// What selects the pods of a group.

@@ -1,14 +1,21 @@
 //! What exists: each child is there and is what it should be.
 
+use super::built::{Built, Wanted};
 use super::{Act, Frozen, Plan, Setting, Step, Tied, key};
 use crate::build;
-use crate::desired::ClusterMode;
+use crate::desired::{ClusterMode, Desired};
 use crate::drift::covers;
 use crate::observed::{Kind, ObjectKey, Observed};
 use kagami_api::{names, reason::Reason};
 use serde_json::Value;
 
-pub(super) fn rule(frozen: &Frozen, observed: &Observed, setting: &Setting, plan: &mut Plan) {
+pub(super) fn rule(
+    frozen: &Frozen,
+    observed: &Observed,
+    setting: &Setting,
+    built: &mut Built,
+    plan: &mut Plan,
+) {
     let group = &frozen.desired;
     let secrets = [names::agent_secret(&group.name), names::operator_secret(&group.name)]
         .map(|name| key(Kind::Secret, name));
@@ -22,31 +29,44 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, setting: &Setting, plan
             warning: false,
         });
     }
+    let owns = build::owns(group);
     // Made once and never written again: only whose they are follows the deletion policy.
     for key in secrets.iter().filter(|key| !observed.foreign.contains_key(key)) {
-        let object = build::secret(group, &key.name, &std::collections::BTreeMap::new());
-        if observed.children.get(key).is_some_and(|actual| owned(actual) != owned(&object)) {
-            tie(Tied::Child(key.clone()), &object, plan);
+        if observed.children.get(key).is_some_and(|actual| owned(actual) != owns) {
+            tie(Tied::Child(key.clone()), group, plan);
         }
     }
     for (shard, lease) in &observed.leases {
-        let object = build::secret(group, shard, &std::collections::BTreeMap::new());
-        if lease.owned.is_some_and(|is| is != owned(&object)) {
-            tie(Tied::Lease(names::shard_name(&group.name, shard)), &object, plan);
+        if lease.owned.is_some_and(|is| is != owns) {
+            tie(Tied::Lease(names::shard_name(&group.name, shard)), group, plan);
         }
     }
-    let mut wanted: Vec<(ObjectKey, Value)> = Vec::new();
+    for wanted in built.objects(frozen, setting) {
+        ensure(wanted, observed, plan);
+    }
+    let policy = key(Kind::NetworkPolicy, &group.name);
+    if group.ingress.is_none()
+        && let Some(uid) =
+            observed.children.get(&policy).and_then(|object| object.pointer("/metadata/uid")?.as_str())
+    {
+        let act = Act::Delete { key: policy, uid: uid.to_owned() };
+        plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
+    }
+}
+
+/// All objects whose shape does not depend on who serves.
+pub(super) fn wanted(frozen: &Frozen, setting: &Setting) -> Vec<Wanted> {
+    let group = &frozen.desired;
+    let mut wanted: Vec<Wanted> = Vec::new();
     let mut want = |kind: Kind, object: Value| {
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        wanted.push((key(kind, name), object));
+        wanted.push(Wanted::new(key(kind, name), object));
     };
     want(Kind::ServiceAccount, build::service_account(group));
     want(Kind::Role, build::role(group));
     want(Kind::RoleBinding, build::role_binding(group));
     want(Kind::ConfigMap, build::config_map(group));
-    let policy = build::network_policy(group, &setting.operator_namespace);
-    let has_policy = policy.is_some();
-    if let Some(policy) = policy {
+    if let Some(policy) = build::network_policy(group, &setting.operator_namespace) {
         want(Kind::NetworkPolicy, policy);
     }
     want(Kind::Service, build::service(group, &group.name));
@@ -62,36 +82,38 @@ pub(super) fn rule(frozen: &Frozen, observed: &Observed, setting: &Setting, plan
             }
         }
     }
-    for (key, object) in wanted {
-        ensure(key, object, observed, plan);
-    }
-    let policy = key(Kind::NetworkPolicy, &group.name);
-    if !has_policy
-        && let Some(uid) =
-            observed.children.get(&policy).and_then(|object| object.pointer("/metadata/uid")?.as_str())
-    {
-        let act = Act::Delete { key: policy, uid: uid.to_owned() };
-        plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
-    }
+    wanted
 }
 
 /// One object, unless it is there as it should be or its name is taken.
-pub(super) fn ensure(key: ObjectKey, object: Value, observed: &Observed, plan: &mut Plan) {
-    if observed.foreign.contains_key(&key) {
-        conflict(&key, observed, plan);
-    } else if observed
-        .children
-        .get(&key)
-        .is_none_or(|actual| !covers(&object, actual) || owned(actual) != owned(&object))
+pub(super) fn ensure(wanted: &mut Wanted, observed: &Observed, plan: &mut Plan) {
+    if observed.foreign.contains_key(&wanted.key) {
+        return conflict(&wanted.key, observed, plan);
+    }
+    let actual = observed.children.get(&wanted.key);
+    // The very object that was found to be as it should the last time.
+    if let (Some(actual), Some(met)) = (actual, &wanted.met)
+        && actual.same(met)
     {
-        let act = Act::Apply { key, object: Box::new(object) };
-        plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
+        return;
+    }
+    wanted.met = actual
+        .filter(|actual| covers(&wanted.object, actual) && owned(actual) == owned(&wanted.object))
+        .cloned();
+    if wanted.met.is_none() {
+        apply(wanted, plan);
     }
 }
 
-/// Makes an object the group's, or nobody's, as another one is.
-fn tie(what: Tied, like: &Value, plan: &mut Plan) {
-    let owners = like.pointer("/metadata/ownerReferences").cloned().unwrap_or(Value::Null);
+/// Writes an object.
+pub(super) fn apply(wanted: &Wanted, plan: &mut Plan) {
+    let act = Act::Apply { key: wanted.key.clone(), object: Box::new(wanted.object.clone()) };
+    plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
+}
+
+/// Makes an object the group's, or nobody's.
+fn tie(what: Tied, group: &Desired, plan: &mut Plan) {
+    let owners = build::owners(group);
     let act = Act::Tie { what, owners: Box::new(owners) };
     plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
 }

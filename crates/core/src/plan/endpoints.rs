@@ -1,14 +1,22 @@
 //! What clients are told: the addresses behind the endpoints, and the role labels.
 
-use super::children::ensure;
+use super::built::Built;
+use super::children::{apply, ensure};
 use super::{Act, Plan, Primary, Step, key};
 use crate::build::{self, Reachable};
 use crate::desired::{ClusterMode, Desired, DesiredShard};
 use crate::observed::{Agent, Cause, Kind, Observed, is_primary};
 use kagami_api::{names, reason::Reason};
 use kagami_protocol::Role;
+use serde_json::Value;
 
-pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Observed, plan: &mut Plan) {
+pub(super) fn rule(
+    group: &Desired,
+    primaries: &[Option<Primary>],
+    observed: &Observed,
+    built: &mut Built,
+    plan: &mut Plan,
+) {
     let nodes: Vec<&String> =
         group.shards.iter().flat_map(|shard| shard.nodes.iter().map(|node| &node.name)).collect();
     if group.cluster_mode == ClusterMode::Enabled {
@@ -18,7 +26,7 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
             .filter(|(node, forms)| *forms || serves(observed, node))
             .filter_map(|(node, _)| reachable(observed, node))
             .collect();
-        ensure_slice(group, &group.name, &ready, observed, plan);
+        ensure_slice(group, &group.name, ready, observed, built, plan);
     } else {
         let holder = primaries.iter().flatten().next();
         let primary =
@@ -33,7 +41,7 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
         let primary = primary.or_else(|| reachable(observed, leads?));
         if primary.is_some() || holder.is_none() {
             let addresses: Vec<Reachable> = primary.clone().into_iter().collect();
-            ensure_slice(group, &group.name, &addresses, observed, plan);
+            ensure_slice(group, &group.name, addresses, observed, built, plan);
         }
         let replicas: Vec<Reachable> = nodes
             .iter()
@@ -44,12 +52,12 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
             .filter_map(|node| reachable(observed, node))
             .collect();
         let reader = names::reader_service(&group.name);
-        let slice = build::reader_slice(group, &replicas, primary.as_ref());
         if primary.is_some()
             || !replicas.is_empty()
             || !observed.children.contains_key(&key(Kind::EndpointSlice, &*reader))
         {
-            ensure_exactly(key(Kind::EndpointSlice, reader), slice, observed, plan);
+            let addresses = build::readers(replicas, primary);
+            ensure_slice(group, &reader, addresses, observed, built, plan);
         }
     }
     for node in nodes {
@@ -57,37 +65,24 @@ pub(super) fn rule(group: &Desired, primaries: &[Option<Primary>], observed: &Ob
     }
 }
 
+/// Addresses must be exactly ours: an address more is a client sent astray.
 fn ensure_slice(
     group: &Desired,
     service: &str,
-    addresses: &[Reachable],
+    addresses: Vec<Reachable>,
     observed: &Observed,
+    built: &mut Built,
     plan: &mut Plan,
 ) {
-    ensure_exactly(
-        key(Kind::EndpointSlice, service),
-        build::endpoint_slice(group, service, addresses),
-        observed,
-        plan,
-    );
-}
-
-/// Addresses must be exactly ours: an address more is a client sent astray.
-fn ensure_exactly(
-    key: crate::observed::ObjectKey,
-    slice: serde_json::Value,
-    observed: &Observed,
-    plan: &mut Plan,
-) {
-    let count = |object: &serde_json::Value| {
-        object.get("endpoints").and_then(|list| list.as_array()).map_or(0, Vec::len)
-    };
-    match observed.children.get(&key) {
-        Some(actual) if count(actual) != count(&slice) && !observed.foreign.contains_key(&key) => {
-            let act = Act::Apply { key, object: Box::new(slice) };
-            plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
+    let wanted = built.slice(group, service, addresses);
+    let count = |object: &Value| object.get("endpoints").and_then(|list| list.as_array()).map_or(0, Vec::len);
+    match observed.children.get(&wanted.key) {
+        Some(actual)
+            if count(actual) != count(&wanted.object) && !observed.foreign.contains_key(&wanted.key) =>
+        {
+            apply(wanted, plan);
         }
-        _ => ensure(key, slice, observed, plan),
+        _ => ensure(wanted, observed, plan),
     }
 }
 

@@ -3,6 +3,7 @@
 //! The order is the order of importance: what exists (children), who is the primary (roles), who follows it (members),
 //! who knows whom (gossip), what clients are told (endpoints), and what is waited for (pods).
 
+mod built;
 pub(crate) mod children;
 mod endpoints;
 mod gossip;
@@ -16,6 +17,7 @@ mod shape;
 mod step;
 mod zones;
 
+pub use built::Built;
 pub use replace::REPLACE_AFTER_MS;
 pub use shape::{Frozen, Pending, freeze};
 pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Tied, Wait, key};
@@ -51,13 +53,23 @@ pub(crate) struct Primary {
 
 /// The plan for one group.
 pub fn plan(desired: &Desired, observed: &Observed, setting: &Setting) -> (Frozen, Plan) {
+    plan_with(desired, observed, setting, &mut Built::default())
+}
+
+/// The same plan, sooner, by what the last one of that group has built.
+pub fn plan_with(
+    desired: &Desired,
+    observed: &Observed,
+    setting: &Setting,
+    built: &mut Built,
+) -> (Frozen, Plan) {
     let mut plan = Plan::default();
-    let frozen = freeze(desired, observed, setting);
+    let frozen = shape::freeze_with(desired, observed, setting, built);
     let group = &frozen.desired;
     for pending in &frozen.pending {
         plan.wait(pending.reason, &pending.property, &pending.message);
     }
-    children::rule(&frozen, observed, setting, &mut plan);
+    children::rule(&frozen, observed, setting, built, &mut plan);
     let mut primaries = Vec::new();
     for (index, shard) in group.shards.iter().enumerate() {
         primaries.push(roles::rule(group, index, shard, observed, &mut plan));
@@ -66,8 +78,8 @@ pub fn plan(desired: &Desired, observed: &Observed, setting: &Setting) -> (Froze
         members::rule(group, shard, primary.as_ref(), observed, &mut plan);
     }
     gossip::rule(group, &primaries, observed, &mut plan);
-    parameters::rule(group, &primaries, observed, &mut plan);
-    endpoints::rule(group, &primaries, observed, &mut plan);
+    parameters::rule(group, &primaries, observed, built, &mut plan);
+    endpoints::rule(group, &primaries, observed, built, &mut plan);
     pods::rule(&frozen, observed, &mut plan);
     replace::rule(&frozen, observed, &mut plan);
     requests::rule(group, &primaries, observed, &mut plan);

@@ -8,6 +8,7 @@ use super::{Act, Frozen, Plan, Step};
 use crate::build::NodeInputs;
 use crate::desired::{Desired, DesiredShard};
 use crate::observed::{Agent, Observed, PodView, is_primary};
+use crate::shared::Shared;
 use kagami_api::{names, reason::Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,7 +104,7 @@ pub(super) fn elsewhere(
     group: &Desired,
     shard: &DesiredShard,
     node: &str,
-    kept: &BTreeMap<String, NodeInputs>,
+    kept: &BTreeMap<String, Shared<NodeInputs>>,
     observed: &Observed,
 ) -> Option<String> {
     let inputs = kept.get(node).filter(|inputs| inputs.zone_required)?;

@@ -1,10 +1,11 @@
 //! The shape that a running group keeps: what this version cannot change online stays as it is, and is said to be pending.
 
-use super::Setting;
 use super::replace::elsewhere;
-use crate::build::{NODE_ANNOTATION, NodeInputs, accepted, node_inputs};
+use super::{Built, Setting};
+use crate::build::{NodeInputs, accepted, node_inputs};
 use crate::desired::{ClusterMode, Desired, DesiredNode, DesiredShard, EngineKind, Storage};
-use crate::observed::{Kind, Observed};
+use crate::observed::Observed;
+use crate::shared::Shared;
 use kagami_api::reason::Reason;
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ pub struct Frozen {
     /// The shape that is planned for.
     pub desired: Desired,
     /// What each node's template is built from.
-    pub inputs: BTreeMap<String, NodeInputs>,
+    pub inputs: BTreeMap<String, Shared<NodeInputs>>,
     /// What was asked for and is not carried out by this version.
     pub pending: Vec<Pending>,
 }
@@ -32,15 +33,16 @@ pub struct Pending {
 
 /// Keeps what runs.
 pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Frozen {
-    let kept: BTreeMap<String, NodeInputs> = observed
-        .children
-        .iter()
-        .filter(|(key, _)| key.kind == Kind::StatefulSet)
-        .filter_map(|(key, object)| {
-            let text = object.pointer("/metadata/annotations")?.get(NODE_ANNOTATION)?.as_str()?;
-            Some((key.name.clone(), serde_json::from_str(text).ok()?))
-        })
-        .collect();
+    freeze_with(desired, observed, setting, &mut Built::default())
+}
+
+pub(super) fn freeze_with(
+    desired: &Desired,
+    observed: &Observed,
+    setting: &Setting,
+    built: &mut Built,
+) -> Frozen {
+    let kept = built.kept(observed);
     let mut frozen = desired.clone();
     let mut pending = Vec::new();
     if let Some(first) = kept.values().next() {
@@ -62,7 +64,7 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
     if !observed.leases.is_empty() {
         keep_shards(desired, &mut frozen, observed, &kept, &mut pending);
     }
-    let mut inputs: BTreeMap<String, NodeInputs> = BTreeMap::new();
+    let mut inputs: BTreeMap<String, Shared<NodeInputs>> = BTreeMap::new();
     let mut changes: BTreeMap<&'static str, usize> = BTreeMap::new();
     let places = place(desired, &frozen.shards, &kept, observed);
     for shard in &frozen.shards {
@@ -82,8 +84,9 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
                     }
                     let mut present = present.clone();
                     if let Some(zone) = elsewhere(desired, shard, &node.name, &kept, observed) {
-                        let left = present.zone.replace(zone);
-                        present.moved_from = present.moved_from.or(left);
+                        let inputs: &mut NodeInputs = &mut present;
+                        let left = inputs.zone.replace(zone);
+                        inputs.moved_from = inputs.moved_from.take().or(left);
                     }
                     inputs.insert(node.name.clone(), present);
                 }
@@ -95,7 +98,7 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
                         wanted.image.clone_from(&first.image);
                         wanted.engine_version.clone_from(&first.engine_version);
                     }
-                    inputs.insert(node.name.clone(), wanted);
+                    inputs.insert(node.name.clone(), wanted.into());
                 }
             }
         }
@@ -108,7 +111,8 @@ pub fn freeze(desired: &Desired, observed: &Observed, setting: &Setting) -> Froz
              what they were created with. Set it back, or create a new group."
         ),
     }));
-    pending.extend(super::parameters::pending(&frozen, observed));
+    built.turn_to(&frozen);
+    pending.extend(super::parameters::pending(&frozen, observed, built));
     Frozen { desired: frozen, inputs, pending }
 }
 
@@ -136,7 +140,7 @@ fn keep_shards(
     desired: &Desired,
     frozen: &mut Desired,
     observed: &Observed,
-    kept: &BTreeMap<String, NodeInputs>,
+    kept: &BTreeMap<String, Shared<NodeInputs>>,
     pending: &mut Vec<Pending>,
 ) {
     let mut shards = Vec::new();
@@ -205,7 +209,7 @@ fn keep_shards(
 fn place(
     desired: &Desired,
     shards: &[DesiredShard],
-    kept: &BTreeMap<String, NodeInputs>,
+    kept: &BTreeMap<String, Shared<NodeInputs>>,
     observed: &Observed,
 ) -> BTreeMap<String, Option<String>> {
     let mut zones: Vec<String> = if desired.zones.is_empty() {
