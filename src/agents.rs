@@ -6,8 +6,8 @@ use futures::{SinkExt, StreamExt};
 use kagami_api::v1alpha1::ReplicationGroup;
 use kagami_core::observed::Agent;
 use kagami_core::plan::Confirm;
-use kagami_core::shared::Shared;
 use kagami_cycle::Failed;
+use kagami_protocol::Shared;
 use kagami_protocol::{
     AGENT_PORT, AGENT_SERVER_NAME, BEAT_MS, Boot, Done, EngineState, FRAME_BYTES_MAX, FromAgent, OperatorId,
     Order, Report, ToAgent, VERSION,

@@ -1,7 +1,7 @@
 //! How far the data on the volume is, which is not how far the engine is: without an append-only file it is as far as
 //! the last snapshot. Pure.
 
-use kagami_protocol::engine_text::Fields;
+use crate::persistence::Persistence;
 
 /// Follows `INFO persistence`. Where it cannot know exactly it says too little, never too much.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,10 +32,8 @@ impl Durable {
     }
 
     /// Takes in what the engine says.
-    pub fn poll(&mut self, info: &Fields, offset: i64) {
-        let last_save = info.number("rdb_last_save_time").unwrap_or(0);
-        let saving = info.flag("rdb_bgsave_in_progress");
-        let rewriting = info.flag("aof_rewrite_in_progress") || info.flag("aof_rewrite_scheduled");
+    pub fn poll(&mut self, info: &Persistence, offset: i64) {
+        let last_save = info.last_save_s.unwrap_or(0);
         let before = self.polled.take();
         let before_offset = before.as_ref().map_or(0, |polled| polled.offset);
         let saving_since = before.as_ref().and_then(|polled| polled.saving_since);
@@ -43,13 +41,13 @@ impl Durable {
             // It began after the poll before the first that saw it, or after the last one.
             self.offset = self.offset.max(saving_since.unwrap_or(before_offset));
         }
-        if !rewriting {
+        if !info.rewriting {
             self.append_only_behind = false;
         }
-        if info.flag("aof_enabled") && !self.append_only_behind {
+        if info.append_only && !self.append_only_behind {
             self.offset = offset;
         }
-        let saving_since = saving.then(|| saving_since.unwrap_or(before_offset));
+        let saving_since = info.saving.then(|| saving_since.unwrap_or(before_offset));
         self.polled = Some(Polled { offset, last_save, saving_since });
     }
 
@@ -68,10 +66,10 @@ impl Durable {
 mod tests {
     use super::*;
 
-    fn info(aof: u8, rewriting: u8, last_save: i64, saving: u8) -> Fields {
-        Fields::read(&format!(
+    fn info(aof: u8, rewriting: u8, last_save: i64, saving: u8) -> Persistence {
+        Persistence::read(&kagami_protocol::engine_text::Fields::read(&format!(
             "aof_enabled:{aof}\naof_rewrite_in_progress:{rewriting}\nrdb_last_save_time:{last_save}\nrdb_bgsave_in_progress:{saving}\n"
-        ))
+        )))
     }
 
     #[test]

@@ -136,7 +136,7 @@ mod tests {
             state.fenced = true;
         };
         assert!(why(fenced).unwrap_err().contains("paused"));
-        let cluster = EngineView { cluster: Some(ClusterView::default()), ..view(Role::Primary) };
+        let cluster = EngineView { cluster: Some(ClusterView::default().into()), ..view(Role::Primary) };
         assert!(why(|state| running(state, cluster)).unwrap_err().contains("cluster"));
     }
 

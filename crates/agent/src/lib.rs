@@ -5,6 +5,7 @@ pub mod claim;
 pub mod durable;
 pub mod guard;
 pub mod orders;
+pub mod persistence;
 pub mod state;
 pub mod unwritten;
 pub mod version;

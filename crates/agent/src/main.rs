@@ -21,7 +21,7 @@ mod stop;
 mod volume;
 mod writes;
 
-use kagami_agent::{claim, guard, orders, state, version};
+use kagami_agent::{claim, guard, orders, persistence, state, version};
 
 use args::{Args, Command, LogFormat, Settings};
 use clap::Parser as _;

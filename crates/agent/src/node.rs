@@ -4,7 +4,7 @@ use crate::args::Settings;
 use crate::client::Client;
 use crate::process::{LastWords, Reaper};
 use crate::record::{self, RecordError};
-use crate::state::{calm, same_data};
+use crate::state::same_data;
 use crate::version::Version;
 use kagami_protocol::{Boot, Record, Report};
 use rustix::process::{Pid, Signal};
@@ -63,7 +63,7 @@ pub(crate) struct Node {
 struct Published {
     seq: u64,
     /// The last report without what changes all the time.
-    calm: Option<Report>,
+    report: Option<Arc<Report>>,
     at_ms: u64,
 }
 
@@ -140,16 +140,19 @@ impl Node {
     pub(crate) fn publish(&self) {
         let now_ms = self.now_ms();
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut report = report(&self.settings, &self.state());
-        let calm = calm(&report);
-        if published.calm.as_ref() == Some(&calm) && now_ms.saturating_sub(published.at_ms) < 5_000 {
+        let state = self.state();
+        let told = published.report.as_ref().is_some_and(|report| state.is_told_by(report));
+        if told && now_ms.saturating_sub(published.at_ms) < 5_000 {
             return;
         }
+        let mut report = report(&self.settings, &state);
+        drop(state);
         published.seq += 1;
         published.at_ms = now_ms;
-        published.calm = Some(calm);
         report.seq = published.seq;
-        self.reports.send_replace(Arc::new(report));
+        let report = Arc::new(report);
+        published.report = Some(report.clone());
+        self.reports.send_replace(report);
     }
 
     /// The reports; only the newest is kept.

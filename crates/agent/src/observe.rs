@@ -2,6 +2,7 @@
 
 use crate::client::EngineError;
 use crate::node::{Life, Node, wall_ms};
+use crate::persistence::Persistence;
 use crate::state::Seen;
 use crate::volume;
 use crate::writes;
@@ -102,8 +103,9 @@ pub(crate) async fn look(node: &Node) -> Option<()> {
         view.version = version;
     }
     // While loading some versions refuse these; then there is nothing to say about the cluster.
-    view.cluster = cluster_text.ok().flatten().map(|(info, nodes)| cluster_view(&info, &nodes));
-    let seen = Seen { view, persistence: fields, sent_ms, wall_sent_ms, wall_answered_ms: wall_ms() };
+    view.cluster = cluster_text.ok().flatten().map(|(info, nodes)| cluster_view(&info, &nodes).into());
+    let persistence = Persistence::read(&fields);
+    let seen = Seen { view, persistence, sent_ms, wall_sent_ms, wall_answered_ms: wall_ms() };
     take_in(node, &boot, seen);
     Some(())
 }

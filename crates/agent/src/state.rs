@@ -4,12 +4,12 @@
 
 use crate::durable::Durable;
 use crate::guard::{Acknowledgements, Facts, Guard, Poll, Witness};
+use crate::persistence::Persistence;
 use crate::unwritten::Unwritten;
 use crate::version::Version;
 use crate::whole::{Change, Whole};
-use kagami_protocol::engine_text::Fields;
 use kagami_protocol::{
-    Boot, EngineState, EngineView, Exit, Record, Report, Role, Start, StartData, StartRole,
+    Boot, EngineState, EngineView, Exit, Link, Record, ReplicaLink, Report, Role, Start, StartData, StartRole,
 };
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -150,7 +150,7 @@ pub struct Seen {
     /// What the engine says of itself; `complete` is still to be judged.
     pub view: EngineView,
     /// `INFO persistence`.
-    pub persistence: Fields,
+    pub persistence: Persistence,
     /// When the look began.
     pub sent_ms: u64,
     /// The wall clock as it began.
@@ -353,7 +353,7 @@ impl<H> State<H> {
                 // Received through a file, or straight into memory? With an append-only file that snapshot is not what would be
                 // loaded.
                 let kept = kept(life);
-                life.durable.synced(view.offset, kept && !seen.persistence.flag("aof_enabled"));
+                life.durable.synced(view.offset, kept && !seen.persistence.append_only);
             }
         }
         if !view.loading {
@@ -641,36 +641,128 @@ impl<H> State<H> {
             vocabulary: kagami_protocol::VOCABULARY,
         }
     }
+
+    /// Whether a report of this agent says all that is worth telling at once: what changes all the time is not.
+    pub fn is_told_by(&self, report: &Report) -> bool {
+        let Report {
+            seq: _,
+            node: _,
+            boot,
+            agent_version: _,
+            term,
+            state,
+            persistent: _,
+            has_data,
+            record,
+            engine,
+            exits,
+            last_exit,
+            terminating,
+            guard,
+            fenced,
+            trouble,
+            kept,
+            config,
+            vocabulary: _,
+        } = report;
+        let same_record = match (&self.note, record) {
+            (Some(a), Some(b)) => same_data(a, b, false),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_engine = match (&self.view, engine) {
+            (Some(a), Some(b)) => same_view(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        same_record
+            && same_engine
+            && self.term == *term
+            && self.engine == *state
+            && self.has_data == *has_data
+            && self.exits == *exits
+            && self.terminating == *terminating
+            && self.guard_on == *guard
+            && self.fenced == *fenced
+            && self.boot == *boot
+            && self.last_exit == *last_exit
+            && self.trouble == *trouble
+            && self.kept == *kept
+            && self.life.as_ref().and_then(|life| life.start.config.as_ref()) == config.as_ref()
+    }
 }
 
-/// A report without what changes all the time: what is worth telling at once differs in it.
-pub fn calm(report: &Report) -> Report {
-    let mut calm = report.clone();
-    calm.seq = 0;
-    if let Some(record) = &mut calm.record {
-        record.offset = 0;
-        (record.at_ms, record.data_at_ms) = (0, 0);
-    }
-    if let Some(view) = &mut calm.engine {
-        view.offset = 0;
-        view.keys = 0;
-        view.used_memory_bytes = 0;
-        if let Some(link) = &mut view.link {
-            link.down_ms = 0;
+/// Whether an engine's view says nothing new beside what changes all the time.
+fn same_view(a: &EngineView, b: &EngineView) -> bool {
+    let EngineView {
+        version,
+        role,
+        replid,
+        replid2,
+        offset: _,
+        second_offset,
+        loading,
+        complete,
+        keys: _,
+        unwritten,
+        used_memory_bytes: _,
+        link,
+        replicas,
+        cluster,
+    } = a;
+    let same_link = match (link, &b.link) {
+        (Some(Link { host, port, up, syncing, down_ms: _ }), Some(b)) => {
+            *host == b.host && *port == b.port && *up == b.up && *syncing == b.syncing
         }
-        for replica in &mut view.replicas {
-            replica.offset = 0;
-            replica.lag_s = 0;
-        }
-    }
-    calm
+        (None, None) => true,
+        _ => false,
+    };
+    same_link
+        && *role == b.role
+        && *replid == b.replid
+        && *replid2 == b.replid2
+        && *second_offset == b.second_offset
+        && *loading == b.loading
+        && *complete == b.complete
+        && *unwritten == b.unwritten
+        && replicas.len() == b.replicas.len()
+        && replicas.iter().zip(&b.replicas).all(
+            |(ReplicaLink { host, port, online, offset: _, lag_s: _ }, b)| {
+                *host == b.host && *port == b.port && *online == b.online
+            },
+        )
+        && *version == b.version
+        && *cluster == b.cluster
 }
 
 /// Whether two notes differ only in when they were written, or in offsets that nobody will ever compare.
 pub fn same_data(a: &Record, b: &Record, persistent: bool) -> bool {
-    let data = |record: &Record| {
-        let offset = if persistent { record.offset } else { 0 };
-        Record { at_ms: 0, data_at_ms: 0, offset, ..record.clone() }
-    };
-    data(a) == data(b)
+    let Record {
+        group,
+        node,
+        term,
+        data_term,
+        role,
+        replid,
+        offset,
+        complete,
+        engine,
+        at_ms: _,
+        data_at_ms: _,
+        operator_generation,
+        unwritten,
+        failed_loads,
+    } = a;
+    (!persistent || *offset == b.offset)
+        && *term == b.term
+        && *data_term == b.data_term
+        && *role == b.role
+        && *complete == b.complete
+        && *operator_generation == b.operator_generation
+        && *unwritten == b.unwritten
+        && *failed_loads == b.failed_loads
+        && *replid == b.replid
+        && *engine == b.engine
+        && *group == b.group
+        && *node == b.node
 }

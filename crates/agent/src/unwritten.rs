@@ -1,6 +1,6 @@
 //! Whether a primary has taken a write since it was started, pure. Where it is not sure it says that it has.
 
-use kagami_protocol::engine_text::Fields;
+use crate::persistence::Persistence;
 
 /// What the agent and replicas ask; whatever else was called counts as a write.
 const HARMLESS: [&str; 14] = [
@@ -31,10 +31,8 @@ pub struct Counters {
 
 impl Unwritten {
     /// Takes in `INFO persistence` of a primary that is not loading.
-    pub fn poll(&mut self, info: &Fields) {
-        let (Some(changes), Some(saved_at)) =
-            (info.number("rdb_changes_since_last_save"), info.number("rdb_last_save_time"))
-        else {
+    pub fn poll(&mut self, info: &Persistence) {
+        let (Some(changes), Some(saved_at)) = (info.changes, info.last_save_s) else {
             *self = Self::No;
             return;
         };
@@ -74,8 +72,8 @@ impl Unwritten {
 mod tests {
     use super::*;
 
-    fn info(changes: i64, saved_at: i64) -> Fields {
-        Fields::read(&format!("rdb_changes_since_last_save:{changes}\nrdb_last_save_time:{saved_at}\n"))
+    fn info(changes: i64, saved_at: i64) -> Persistence {
+        Persistence { changes: Some(changes), last_save_s: Some(saved_at), ..Persistence::default() }
     }
 
     #[test]

@@ -318,7 +318,7 @@ fn promotes(
                 let slots = |cluster: &kagami_protocol::ClusterView| {
                     cluster.nodes.iter().any(|line| line.myself && !line.slots.is_empty())
                 };
-                engine.role == Some(Role::Primary) && engine.cluster.as_ref().is_none_or(slots)
+                engine.role == Some(Role::Primary) && engine.cluster.as_deref().is_none_or(slots)
             })
     };
     for rival in nodes.map(|each| &each.name).filter(|each| *each != node && writes(each)) {

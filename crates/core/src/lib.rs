@@ -12,7 +12,6 @@ pub mod leader;
 pub mod observed;
 pub mod plan;
 pub mod requests;
-pub mod shared;
 pub mod slots;
 pub mod status;
 pub mod timeline;

@@ -1,6 +1,6 @@
 //! One snapshot of everything that was seen: Kubernetes objects, agents, and what each of them knows.
 
-use crate::shared::Shared;
+use kagami_protocol::Shared;
 use kagami_protocol::{Address, Boot, EngineState, EngineView, FENCE_BOUND_MS, Report, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

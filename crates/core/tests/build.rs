@@ -72,7 +72,7 @@ fn objects(group: &Desired) -> Vec<(Kind, Value)> {
             Kind::EndpointSlice,
             build::endpoint_slice(
                 group,
-                &names::reader_service(&group.name),
+                &kagami_api::names::reader_service(&group.name),
                 &build::readers(Vec::new(), addresses.first().cloned()),
             ),
         ),

@@ -5,7 +5,7 @@ use crate::written::Written;
 use kagami_api::v1alpha1::ReplicationGroupStatus;
 use kagami_core::build::read_lease;
 use kagami_core::observed::{Agent, Claim, Kind, Machine, ObjectKey, Observed, PodView};
-use kagami_core::shared::Shared;
+use kagami_protocol::Shared;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use crate::world::Target;
 use kagami_api::names;
 use kagami_core::observed::ObjectKey;
-use kagami_core::shared::Shared;
+use kagami_protocol::Shared;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

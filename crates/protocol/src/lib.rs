@@ -9,8 +9,10 @@
 
 pub mod engine_text;
 mod messages;
+mod shared;
 
 pub use messages::*;
+pub use shared::Shared;
 
 /// The newest version of the protocol this code speaks; peers use the lower of both.
 pub const VERSION: u32 = 1;

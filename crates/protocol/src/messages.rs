@@ -1,3 +1,4 @@
+use crate::Shared;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -551,7 +552,7 @@ pub struct EngineView {
     /// A primary's replicas.
     pub replicas: Vec<ReplicaLink>,
     /// With cluster mode enabled.
-    pub cluster: Option<ClusterView>,
+    pub cluster: Option<Shared<ClusterView>>,
 }
 
 /// A replica's link to its primary.

@@ -8,10 +8,10 @@ use crate::world::{Event, World};
 use kagami_agent::claim::{self, Claim, Follow};
 use kagami_agent::guard::Witness;
 use kagami_agent::state::{
-    Fence, GUARD_PAUSE_MS, Life, Seen, State, calm, note_of_start, puts_aside, same_data, started_as,
+    Fence, GUARD_PAUSE_MS, Life, Seen, State, note_of_start, puts_aside, same_data, started_as,
 };
 use kagami_agent::version::Version;
-use kagami_protocol::engine_text::{Fields, cluster_info, cluster_nodes};
+use kagami_protocol::engine_text::{cluster_info, cluster_nodes};
 use kagami_protocol::{
     BEAT_MS, Boot, EngineState, Exit, FromAgent, Order, Record, Report, Role, Start, StartRole, ToAgent,
 };
@@ -145,15 +145,14 @@ impl World {
         if agent.lines.is_empty() {
             return;
         }
-        let mut report = agent.state.report(&place.node, persistent, "1");
-        let fresh = calm(&report);
-        if agent.published.as_ref() == Some(&fresh) && now - agent.published_ms < 5_000 {
+        let told = agent.published.as_ref().is_some_and(|report| agent.state.is_told_by(report));
+        if told && now - agent.published_ms < 5_000 {
             return;
         }
         agent.seq += 1;
-        agent.published = Some(fresh);
         agent.published_ms = now;
-        report.seq = agent.seq;
+        let report = Report { seq: agent.seq, ..agent.state.report(&place.node, persistent, "1") };
+        agent.published = Some(report.clone());
         for line in agent.lines.clone() {
             self.from_agent(line, FromAgent::Report(Box::new(report.clone())));
         }
@@ -261,7 +260,7 @@ impl World {
         let now = self.now;
         let Some(engine) = self.pods[pod].engine.as_ref() else { return };
         let view = engine.view(now);
-        let persistence = Fields::read(&engine.persistence(now));
+        let persistence = engine.persistence(now);
         let sent_ms = self.agent_ms(pod);
         let wall = self.wall(self.pods[pod].machine);
         let Some(agent) = self.pods[pod].agent.as_mut() else { return };

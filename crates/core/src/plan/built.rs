@@ -6,8 +6,8 @@ use crate::build::{self, NODE_ANNOTATION, NodeInputs, Reachable};
 use crate::desired::Desired;
 use crate::engine;
 use crate::observed::{Kind, ObjectKey, Observed};
-use crate::shared::Shared;
 use kagami_protocol::Config;
+use kagami_protocol::Shared;
 use serde_json::Value;
 
 use std::collections::BTreeMap;

@@ -97,7 +97,7 @@ fn forget(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &m
         .shards
         .iter()
         .flat_map(|shard| &shard.nodes)
-        .filter_map(|node| observed.engine(&node.name)?.cluster.as_ref())
+        .filter_map(|node| observed.engine(&node.name)?.cluster.as_deref())
         .collect();
     let living: BTreeSet<&str> = views.iter().map(|cluster| cluster.my_id.as_str()).collect();
     let everybody_asked = group.shards.iter().flat_map(|shard| &shard.nodes).all(|node| {

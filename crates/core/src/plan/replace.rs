@@ -8,8 +8,8 @@ use super::{Act, Frozen, Plan, Step};
 use crate::build::NodeInputs;
 use crate::desired::{Desired, DesiredShard};
 use crate::observed::{Agent, Observed, PodView, is_primary};
-use crate::shared::Shared;
 use kagami_api::{names, reason::Reason};
+use kagami_protocol::Shared;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a node's new pod must have found no machine before anything is done about it: long enough for a zone to come

@@ -5,8 +5,8 @@ use super::{Built, Setting};
 use crate::build::{NodeInputs, accepted, node_inputs};
 use crate::desired::{ClusterMode, Desired, DesiredNode, DesiredShard, EngineKind, Storage};
 use crate::observed::Observed;
-use crate::shared::Shared;
 use kagami_api::reason::Reason;
+use kagami_protocol::Shared;
 use std::collections::BTreeMap;
 
 /// What the plan works with: the desired state, with the parts that a running group keeps as they are.

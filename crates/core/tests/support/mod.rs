@@ -30,7 +30,9 @@ use kagami_core::observed::{
 };
 use kagami_core::plan::{Act, Frozen, Plan, Setting, Tied, plan};
 use kagami_core::slots::SlotSet;
-use kagami_protocol::{Boot, ClusterNode, ClusterView, EngineState, EngineView, Link, Record, Report, Role};
+use kagami_protocol::{
+    Boot, ClusterNode, ClusterView, EngineState, EngineView, Link, Record, Report, Role, Shared,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -203,7 +205,7 @@ pub(crate) fn scene_of<'a>(
         nodes: desired
             .nodes()
             .map(|(_, node)| {
-                let report = Box::new(parked(&node.name, 1, volumes));
+                let report = Shared::from(parked(&node.name, 1, volumes));
                 (node.name.clone(), ObservedNode { pod: Some(pod(&node.name)), agent: Agent::Up(report) })
             })
             .collect(),
@@ -340,9 +342,9 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                     let id = node.trim_start_matches("g-").split('-').next().unwrap_or_default();
                     let shard = desired.shards.iter().find(|shard| shard.id == id);
                     let slots = shard.map(|shard| shard.slots.ranges()).unwrap_or_default();
-                    engine.as_mut().unwrap().cluster = Some(view(node, 1, true, slots));
+                    engine.as_mut().unwrap().cluster = Some(view(node, 1, true, slots).into());
                 } else if cluster {
-                    engine.as_mut().unwrap().cluster = Some(view(node, 1, false, Vec::new()));
+                    engine.as_mut().unwrap().cluster = Some(view(node, 1, false, Vec::new()).into());
                 }
             }
             "of" => engine.as_mut().unwrap().link.as_mut().unwrap().host = ip(words.next()),
@@ -450,7 +452,7 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
         cluster.nodes.first_mut().unwrap().id = engine_id(node, run);
     }
     report.engine = engine;
-    let report = Box::new(report);
+    let report = Shared::from(report);
     let agent = match (heard, silent_ms) {
         (false, _) => Agent::Unheard,
         (true, Some(silent_ms)) => Agent::Silent { silent_ms, last: report },
@@ -515,7 +517,7 @@ impl Scene {
             };
             let Some(engine) = report.engine.as_mut() else { continue };
             let host = engine.link.as_ref().map(|link| link.host.clone());
-            let Some(cluster) = engine.cluster.as_mut() else { continue };
+            let Some(cluster) = engine.cluster.as_deref_mut() else { continue };
             if let Some(own) = cluster.nodes.first_mut() {
                 own.port = port;
                 own.primary_id = host.and_then(|host| by_host.get(&host).cloned());
@@ -550,7 +552,9 @@ impl Scene {
         match act {
             Act::Apply { key, object } => {
                 let before = self.observed.children.get(key).cloned();
-                self.observed.children.insert(key.clone(), as_stored(key.kind, object, before.as_ref()));
+                self.observed
+                    .children
+                    .insert(key.clone(), as_stored(key.kind, object, before.as_deref()).into());
             }
             Act::MakeSecrets => {
                 for name in
@@ -558,7 +562,7 @@ impl Scene {
                 {
                     let object = kagami_core::build::secret(&self.desired, &name, &BTreeMap::new());
                     let key = ObjectKey { kind: Kind::Secret, name };
-                    self.observed.children.insert(key.clone(), as_stored(Kind::Secret, &object, None));
+                    self.observed.children.insert(key.clone(), as_stored(Kind::Secret, &object, None).into());
                 }
             }
             Act::Tie { what: Tied::Child(key), owners } => {

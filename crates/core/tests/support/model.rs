@@ -13,7 +13,7 @@ use kagami_core::slots::SlotSet;
 use kagami_core::status::{Seen, formed, status};
 use kagami_protocol::{
     Address, Boot, ClusterNode, ClusterView, Command, EngineState, EngineView, Link, Record, Report, Role,
-    StartData, StartRole,
+    Shared, StartData, StartRole,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub(crate) struct World {
     setting: Setting,
     now_ms: i64,
     counter: u64,
-    children: BTreeMap<ObjectKey, Value>,
+    children: BTreeMap<ObjectKey, Shared<Value>>,
     leases: BTreeMap<String, Value>,
     pub(crate) nodes: BTreeMap<String, Node>,
     disks: BTreeMap<String, Disk>,
@@ -341,7 +341,7 @@ impl World {
                 created_ms: node.created_ms,
                 ..PodView::default()
             };
-            let agent = Agent::Up(Box::new(self.report(name, node)));
+            let agent = Agent::Up(self.report(name, node).into());
             observed.nodes.insert(name.clone(), ObservedNode { pod: Some(pod), agent });
         }
         for member in self.status.node_groups.iter().flat_map(|group| &group.node_group_members) {
@@ -390,7 +390,7 @@ impl World {
                 syncing: false,
                 down_ms: if engine.up { 0 } else { (self.now_ms - engine.down_since_ms) as u64 },
             }),
-            cluster: self.cluster().then(|| self.cluster_view(node, engine)),
+            cluster: self.cluster().then(|| self.cluster_view(node, engine).into()),
             ..EngineView::default()
         }
     }
@@ -437,8 +437,8 @@ impl World {
     fn act(&mut self, act: &Act) {
         match act {
             Act::Apply { key, object } => {
-                let stored = as_stored(key.kind, object, self.children.get(key));
-                self.children.insert(key.clone(), stored);
+                let stored = as_stored(key.kind, object, self.children.get(key).map(|is| &**is));
+                self.children.insert(key.clone(), stored.into());
             }
             Act::MakeSecrets => {
                 for name in
@@ -446,7 +446,7 @@ impl World {
                 {
                     let object = build::secret(&self.desired, &name, &BTreeMap::new());
                     let key = ObjectKey { kind: Kind::Secret, name };
-                    self.children.insert(key, as_stored(Kind::Secret, &object, None));
+                    self.children.insert(key, as_stored(Kind::Secret, &object, None).into());
                 }
             }
             Act::Tie { .. } => {}

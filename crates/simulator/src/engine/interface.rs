@@ -17,6 +17,7 @@
 //! ([`Packet::reset`]), as a kernel does. Source and target are pod addresses: an address may be used again by another node, or by
 //! an engine of another group.
 
+use kagami_agent::persistence::Persistence;
 use kagami_protocol::EngineView;
 use std::fmt;
 
@@ -250,8 +251,8 @@ pub trait Model: Sized {
     /// equal to `engine_text` over the texts (a test holds both together). `complete` is left false: the agent judges that.
     fn view(&self, now: Ms) -> EngineView;
 
-    /// `INFO persistence`.
-    fn persistence(&self, now: Ms) -> String;
+    /// What `INFO persistence` says, read as the agent reads it.
+    fn persistence(&self, now: Ms) -> Persistence;
 
     /// Whether a client's write to that slot would be taken *now*: a primary that owns it, `cluster_state:ok`, not loading, not
     /// paused, enough replicas.

@@ -8,7 +8,10 @@ use super::interface::{Answer, EngineConfig, Ip, Key, Lane, Model, Ms, Out, Pack
 use super::replica::{self, Source};
 use super::replication::Replication;
 use super::types::{Body, ReplId, Says};
+use super::view::Shown;
+use kagami_agent::persistence::Persistence;
 use kagami_protocol::EngineView;
+use std::cell::RefCell;
 
 /// A small, fast source of chance (SplitMix64); one seed gives one sequence. Never zero.
 #[derive(Clone, Debug)]
@@ -79,6 +82,7 @@ pub struct Engine {
     pause: Pause,
     waiting: Vec<Waiting>,
     outbox: Vec<Packet<Body>>,
+    pub(super) shown: RefCell<Option<Shown>>,
 }
 
 impl Engine {
@@ -114,6 +118,7 @@ impl Engine {
             pause: Pause::default(),
             waiting: Vec::new(),
             outbox: Vec::new(),
+            shown: RefCell::default(),
         };
         if let Some(ip) = config.replica_of.filter(|_| !config.cluster) {
             let addr = super::types::Addr { ip, ..engine.settings.own };
@@ -322,8 +327,8 @@ impl Model for Engine {
         self.typed_view(now)
     }
 
-    fn persistence(&self, now: Ms) -> String {
-        self.info_persistence(now)
+    fn persistence(&self, _now: Ms) -> Persistence {
+        self.typed_persistence()
     }
 
     fn writable(&self, now: Ms, slot: u16) -> bool {

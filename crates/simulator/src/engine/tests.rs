@@ -2,6 +2,7 @@
 
 use super::net::Net;
 use super::*;
+use kagami_agent::persistence::Persistence;
 use kagami_protocol::engine_text::{Fields, cluster_info, cluster_nodes, engine_view};
 use kagami_protocol::{ClusterView, Role};
 
@@ -102,15 +103,17 @@ fn the_view_is_what_the_texts_say() {
             let info = cluster_info(&text(&mut net, n, &["CLUSTER", "INFO"]));
             let nodes = cluster_nodes(&text(&mut net, n, &["CLUSTER", "NODES"]));
             let my_id = text(&mut net, n, &["CLUSTER", "MYID"]);
-            read.cluster = Some(ClusterView {
+            read.cluster = Some(kagami_protocol::Shared::from(ClusterView {
                 my_id,
                 ok: info.ok,
                 current_epoch: info.current_epoch,
                 my_epoch: info.my_epoch,
                 nodes,
-            });
+            }));
         }
-        assert_eq!(read, net.engine(Ip(n)).unwrap().view(net.now()));
+        let engine = net.engine(Ip(n)).unwrap();
+        assert_eq!(read, engine.view(net.now()));
+        assert_eq!(Persistence::read(&fields), engine.persistence(net.now()));
     }
 }
 

@@ -213,7 +213,7 @@ impl World for ModelWorld {
             {
                 let info = self.text(ip, &["CLUSTER", "INFO"]).unwrap();
                 let cluster = cluster_view(&info, &nodes);
-                view.cluster = Some(cluster);
+                view.cluster = Some(cluster.into());
             }
             all.push(Observed { name, view, names: self.names.clone(), places: places.clone() });
         }

@@ -335,7 +335,7 @@ impl World for RealWorld {
             if let Some(Value::Text(nodes)) = Self::ask(place, &["CLUSTER", "NODES"]) {
                 let Some(Value::Text(info)) = Self::ask(place, &["CLUSTER", "INFO"]) else { continue };
                 let cluster = cluster_view(&info, &nodes);
-                view.cluster = Some(cluster);
+                view.cluster = Some(cluster.into());
             }
             let name = place.owner.clone();
             all.push(Observed { name, view, names: self.names.clone(), places: places.clone() });

@@ -1,10 +1,11 @@
 //! A value that is cloned often and changed seldom.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// A clone shares the value; whoever changes one has it copied first. Objects and reports go through a snapshot of each cycle
-/// as this, mostly untouched.
+/// as this, mostly untouched. It is written and read as the value itself.
 #[derive(Debug, Default)]
 pub struct Shared<T>(Arc<T>);
 
@@ -49,5 +50,17 @@ impl<T: Clone> DerefMut for Shared<T> {
 impl<T: PartialEq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
         self.same(other) || self.0 == other.0
+    }
+}
+
+impl<T: Serialize> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        T::serialize(self, serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Self::from)
     }
 }
