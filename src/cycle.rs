@@ -71,7 +71,7 @@ async fn cycle(group: &ReplicationGroup, context: &Context) -> Result<Action, Cy
     let known = memory(context).remove(&key).filter(|kept| kept.memory.is_of(group));
     let mut kept = known.unwrap_or_else(fresh);
     let mut shown = group.clone();
-    shown.status = Some(kept.memory.latest_status(group));
+    shown.status = kept.memory.latest_status(group).cloned();
     let watching_ms = kept.memory.watching_ms(now_ms);
     let mut observed = observe(&shown, &context.stores, &context.written, &context.agents, watching_ms);
     kept.memory.know(&mut observed, now_ms);

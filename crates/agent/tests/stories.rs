@@ -536,7 +536,7 @@ async fn a_cluster_of_one_shard_forms_by_the_orders_to_start_alone() {
     fill(&mut a.client().await.unwrap(), 2000).await;
 
     // The primary's process dies: takeover, all keys, and the old node follows under a new identity.
-    let id_of_a = to_a.report().await.engine.unwrap().cluster.unwrap().my_id;
+    let id_of_a = to_a.report().await.engine.unwrap().cluster.unwrap().my_id.clone();
     a.kill_engine();
     to_a.until("parked", parked).await;
     to_b.term.store(2, Ordering::Relaxed);

@@ -416,15 +416,14 @@ fn member(
 
 /// Whether the new status says more than the old one than how far the offsets are.
 pub fn differs(old: &ReplicationGroupStatus, new: &ReplicationGroupStatus) -> bool {
-    let still = |status: &ReplicationGroupStatus| {
-        let mut status = status.clone();
-        for member in status.node_groups.iter_mut().flat_map(|group| &mut group.node_group_members) {
-            member.replication_offset = None;
-            member.lag_bytes = None;
-        }
-        status
-    };
-    still(old) != still(new)
+    let mut rest = new.clone();
+    let both = rest.node_groups.iter_mut().zip(&old.node_groups);
+    for (new, old) in
+        both.flat_map(|(new, old)| new.node_group_members.iter_mut().zip(&old.node_group_members))
+    {
+        (new.replication_offset, new.lag_bytes) = (old.replication_offset, old.lag_bytes);
+    }
+    rest != *old
 }
 
 /// Something that happened, for an event.

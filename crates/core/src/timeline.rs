@@ -134,8 +134,8 @@ impl Failover {
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     open: BTreeMap<String, Failover>,
-    /// The furthest that each node was known to be, with the boot it was in.
-    offsets: BTreeMap<String, (String, i64)>,
+    /// The furthest that each node was known to be.
+    offsets: BTreeMap<String, i64>,
 }
 
 impl Timeline {
@@ -215,7 +215,7 @@ impl Timeline {
 
     /// The last offset that was known of a node.
     fn offset(&self, node: &str) -> Option<i64> {
-        self.offsets.get(node).map(|(_, offset)| *offset)
+        self.offsets.get(node).copied()
     }
 
     fn remember(&mut self, observed: &Observed) {
@@ -226,16 +226,13 @@ impl Timeline {
             };
             let told = observed.last_offsets.get(node).copied();
             let offset = report.engine.as_ref().map(|engine| engine.offset);
-            let boot = report.boot.to_string();
             match (offset, self.offsets.get_mut(node)) {
-                (Some(offset), _) => {
-                    self.offsets.insert(node.clone(), (boot, offset));
-                }
+                (Some(offset), Some(known)) => *known = offset,
                 // The engine has ended; what was heard in between is in the last offsets.
-                (None, Some((_, known))) => *known = told.map_or(*known, |told| told.max(*known)),
-                (None, None) => {
-                    if let Some(told) = told {
-                        self.offsets.insert(node.clone(), (boot, told));
+                (None, Some(known)) => *known = told.map_or(*known, |told| told.max(*known)),
+                (offset, None) => {
+                    if let Some(offset) = offset.or(told) {
+                        self.offsets.insert(node.clone(), offset);
                     }
                 }
             }

@@ -110,11 +110,11 @@ impl Memory {
     }
 
     /// The newer of what the watch shows and what was written last.
-    pub fn latest_status(&self, group: &ReplicationGroup) -> ReplicationGroupStatus {
+    pub fn latest_status<'a>(&'a self, group: &'a ReplicationGroup) -> Option<&'a ReplicationGroupStatus> {
         let version: u64 = group.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
         match &self.status {
-            Some((written, status)) if *written > version => status.clone(),
-            _ => group.status.clone().unwrap_or_default(),
+            Some((written, status)) if *written > version => Some(status),
+            _ => group.status.as_ref(),
         }
     }
 }
@@ -148,7 +148,7 @@ pub async fn reconcile<W: World>(
 ) -> Result<Next, ApiError> {
     let version = input.group.resource_version().unwrap_or_default();
     input.observed.requests = Requests::read(input.group.annotations(), &version);
-    let previous = memory.latest_status(input.group);
+    let previous = memory.latest_status(input.group).cloned().unwrap_or_default();
     let name = input.group.name_any();
     let namespace = input.group.namespace().unwrap_or_default();
     Cycle { world, memory, input, previous, name, namespace }.run().await

@@ -45,25 +45,23 @@ pub fn snapshot(
         formed: status.is_some_and(kagami_core::status::formed),
         ..Observed::default()
     };
-    for (key, object) in shown.children {
-        if let Some(object) = written.newer(namespace, &Target::from(&key), Some(object)) {
-            observed.children.insert(key, object);
-        }
-    }
+    observed.children = shown.children;
     let mut leases: BTreeMap<String, Option<Shared<Value>>> =
         shown.leases.into_iter().map(|(name, object)| (name, Some(object))).collect();
-    for target in written.targets(namespace, name) {
+    for (target, ours) in written.targets(namespace, name) {
         match target {
             Target::Child(key) => {
-                if !observed.children.contains_key(&key)
-                    && let Some(object) = written.newer(namespace, &Target::from(&key), None)
+                let seen = observed.children.remove(&key);
+                if (ours || seen.is_some())
+                    && let Some(object) = written.newer(namespace, &Target::from(&key), seen)
                 {
                     observed.children.insert(key, object);
                 }
             }
-            Target::Lease(name) => {
+            Target::Lease(name) if ours => {
                 leases.entry(name).or_default();
             }
+            Target::Lease(_) => {}
             Target::Pod(_) | Target::Claim(_) | Target::Group => {}
         }
     }

@@ -49,12 +49,12 @@ impl Written {
             _ => Some(own.clone()),
         }
     }
-    /// What was written for a group.
-    pub fn targets(&self, namespace: &str, group: &str) -> Vec<Target> {
+    /// What was written in a namespace, and whether it bears the group's label.
+    pub fn targets(&self, namespace: &str, group: &str) -> Vec<(Target, bool)> {
         self.lock()
             .iter()
-            .filter(|((space, _), object)| space == namespace && label(object) == Some(group))
-            .map(|((_, target), _)| target.clone())
+            .filter(|((space, _), _)| space == namespace)
+            .map(|((_, target), object)| (target.clone(), label(object) == Some(group)))
             .collect()
     }
 }

@@ -14,6 +14,7 @@ use kagami_core::leader::LeaseView;
 use kagami_core::observed::{Kind, Machine, ObjectKey, PodView};
 use kagami_cycle::{ApiError, Target};
 use kagami_protocol::Shared;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -336,7 +337,7 @@ impl World {
             Ask::Status(patch) => {
                 let Some(group) = self.kube.group.clone() else { return Err(failure(404, "not found")) };
                 let mut group = (*group).clone();
-                group.status = serde_json::from_value(patch["status"].clone()).ok();
+                group.status = Deserialize::deserialize(&patch["status"]).ok();
                 let version = self.kube.next_version();
                 group.metadata.resource_version = Some(version.clone());
                 self.kube.group = Some(Arc::new(group));

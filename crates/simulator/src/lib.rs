@@ -18,6 +18,7 @@ pub mod mutant;
 pub mod operator;
 pub mod perform;
 pub mod port;
+pub mod queue;
 pub mod run;
 pub mod script;
 pub mod shrink;

@@ -447,7 +447,6 @@ impl World {
             .take()
             .filter(|memory| memory.is_of(&group))
             .unwrap_or_else(|| Memory::new(&group, now));
-        let status = memory.latest_status(&group);
         let shown = Shown {
             children: own.cache.children.clone(),
             leases: own.cache.leases.clone(),
@@ -460,7 +459,8 @@ impl World {
         let dials = &own.dials;
         let agent = |node: &str, uid: Option<&str>| heard(dials.get(node), uid, now);
         let watching = memory.watching_ms(now);
-        let mut observed = snapshot(("shop", "g"), shown, &own.written, Some(&status), agent, wall, watching);
+        let mut observed =
+            snapshot(("shop", "g"), shown, &own.written, memory.latest_status(&group), agent, wall, watching);
         memory.know(&mut observed, now);
         mutant::observe(mutant, &mut observed);
         let tied = own

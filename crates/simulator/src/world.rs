@@ -7,6 +7,7 @@ use crate::judge::Judge;
 use crate::kube::Kube;
 use crate::operator::Operator;
 use crate::port::{Answered, Ask};
+use crate::queue::Queue;
 use crate::script::{Fault, MACHINES, Party, Script, Shape};
 use crate::volume::Volume;
 use kagami_protocol::{FromAgent, ToAgent};
@@ -181,8 +182,7 @@ pub struct World {
     pub now: Ms,
     /// Chance.
     pub chance: Chance,
-    queue: BTreeMap<(Ms, u64), Event>,
-    sequence: u64,
+    queue: Queue,
     /// Steps taken.
     pub steps: u64,
     /// The group.
@@ -238,8 +238,7 @@ impl World {
         let mut world = Self {
             now: 1_000,
             chance: Chance::new(script.seed.wrapping_mul(0x9e37_79b9).wrapping_add(7)),
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             steps: 0,
             shape: script.shape.clone(),
             machines,
@@ -301,18 +300,17 @@ impl World {
 
     /// Something happens at a time.
     pub fn when(&mut self, at: Ms, event: Event) {
-        self.sequence += 1;
-        self.queue.insert((at.max(self.now), self.sequence), event);
+        self.queue.insert(at.max(self.now), event);
     }
 
     /// When the next thing happens.
     pub fn next_ms(&self) -> Option<Ms> {
-        self.queue.keys().next().map(|(at, _)| *at)
+        self.queue.next_ms()
     }
 
     /// One step; false if nothing is left.
     pub fn step(&mut self) -> bool {
-        let Some(((at, _), event)) = self.queue.pop_first() else { return false };
+        let Some((at, event)) = self.queue.pop() else { return false };
         self.now = at;
         if let Some(until) = self.stands_still(&event) {
             self.when(until, event);

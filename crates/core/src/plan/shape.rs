@@ -67,6 +67,8 @@ pub(super) fn freeze_with(
     let mut inputs: BTreeMap<String, Shared<NodeInputs>> = BTreeMap::new();
     let mut changes: BTreeMap<&'static str, usize> = BTreeMap::new();
     let places = place(desired, &frozen.shards, &kept, observed);
+    // Differences are told against what was asked for, not against what is kept.
+    let mut wanted = node_inputs(desired, "", None, false, &setting.agent_image);
     for shard in &frozen.shards {
         for node in &shard.nodes {
             let present = kept.get(&node.name);
@@ -75,8 +77,7 @@ pub(super) fn freeze_with(
                 Some(present) => present.zone.clone(),
                 None => places.get(&node.name).cloned().flatten(),
             });
-            // Differences are told against what was asked for, not against what is kept.
-            let wanted = node_inputs(desired, &shard.id, zone, required, &setting.agent_image);
+            (wanted.zone, wanted.zone_required) = (zone, required);
             match present {
                 Some(present) => {
                     for property in present.pending(&wanted) {
@@ -91,8 +92,8 @@ pub(super) fn freeze_with(
                     inputs.insert(node.name.clone(), present);
                 }
                 None => {
-                    let mut wanted =
-                        node_inputs(&frozen, &shard.id, wanted.zone.clone(), required, &setting.agent_image);
+                    let zone = wanted.zone.clone();
+                    let mut wanted = node_inputs(&frozen, &shard.id, zone, required, &setting.agent_image);
                     // A new node beside kept ones runs the same engine.
                     if let Some(first) = kept.values().next() {
                         wanted.image.clone_from(&first.image);
