@@ -23,6 +23,8 @@ export CARGO_INCREMENTAL ?= 0
 SEEDS ?= 1000
 SEED ?=
 SHRINK ?=
+# SHAPE=3x2: three shards of two nodes each; otherwise every seed draws its own.
+SHAPE ?=
 # Further arguments of the cluster tests, such as the name of one story.
 STORIES ?=
 
@@ -138,9 +140,9 @@ ifeq ($(CLUSTER),local)
 endif
 
 .PHONY: simulate
-simulate: ## Seeded worlds that try to break every promise: SEEDS=1000 or SEEDS=1..5000, or SEED=7 with its story.
+simulate: ## Seeded worlds that try to break every promise: SEEDS=1000 or SEEDS=1..5000, or SEED=7 with its story. SHAPE=3x2.
 	@$(STEP) 'simulator built' cargo build --quiet --locked --profile simulate -p kagami-simulator
-	$(CARGO_TARGET_DIR)/simulate/kagami-simulator $(if $(SEED),--seed $(SEED) $(if $(SHRINK),--shrink),--seeds $(SEEDS))
+	$(CARGO_TARGET_DIR)/simulate/kagami-simulator $(if $(filter 3x2,$(SHAPE)),--3x2) $(if $(SEED),--seed $(SEED) $(if $(SHRINK),--shrink),--seeds $(SEEDS))
 
 .PHONY: test-chart
 test-chart: load ## The Helm chart: rendered in many ways, tried on the apiserver, installed, upgraded, uninstalled, installed again.

@@ -5,6 +5,10 @@ use kagami_simulator::run::run;
 use kagami_simulator::script::{Script, Shape};
 use std::process::ExitCode;
 
+/// A run is mostly small objects that come and go.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut seeds = 1..101;
     let mut story = false;
