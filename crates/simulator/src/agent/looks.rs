@@ -1,0 +1,157 @@
+//! What an agent sees of its engine, what it notes, and what follows.
+
+use super::{MOVING_MS, RESTING_MS};
+use crate::engine::{Engine, Model as _, Ms};
+use crate::world::{Event, World};
+use kagami_agent::state::{Seen, State, same_data};
+
+impl World {
+    /// Looks soon and often for a while.
+    pub fn expect_movement(&mut self, pod: usize, for_ms: u64) {
+        let until = self.agent_ms(pod) + for_ms;
+        if let Some(state) = self.state_mut(pod) {
+            state.moving_until_ms = state.moving_until_ms.max(until);
+        }
+        self.look_at(pod, 1);
+    }
+
+    pub(super) fn look_at(&mut self, pod: usize, after: Ms) {
+        let at = self.now + after;
+        let place = &mut self.pods[pod];
+        let Some(agent) = place.agent.as_mut() else { return };
+        if agent.looks_at > self.now && agent.looks_at <= at {
+            return;
+        }
+        agent.looks_at = at;
+        let life = place.life;
+        self.when(at, Event::Look { pod, life });
+    }
+
+    /// The observer goes round.
+    pub fn look_event(&mut self, pod: usize, life: u64) {
+        let place = &self.pods[pod];
+        if place.life != life || place.agent.as_ref().is_none_or(|agent| agent.looks_at > self.now) {
+            return;
+        }
+        if place.engine.is_none() {
+            self.publish(pod);
+            return;
+        }
+        self.look(pod);
+        if self.pods[pod].agent.as_ref().is_some_and(|agent| agent.doing.is_none()) {
+            self.settle(pod);
+        }
+        self.keep_note(pod);
+        let now = self.agent_ms(pod);
+        let Some(state) = self.state(pod) else { return };
+        let pause = if state.moving(now) { MOVING_MS } else { RESTING_MS };
+        let moving_long =
+            state.life.as_ref().is_some_and(|life| now.saturating_sub(life.process.started) > 10_000);
+        let pause = if pause == MOVING_MS && moving_long && state.moving_until_ms <= now {
+            RESTING_MS / 2
+        } else {
+            pause
+        };
+        self.look_at(pod, pause);
+    }
+
+    /// Writes the note whenever it changed in more than the offset, and each second when the data moved.
+    pub(super) fn keep_note(&mut self, pod: usize) {
+        let persistent = self.persistent();
+        let now = self.now;
+        let wall = self.wall(self.pods[pod].machine);
+        let place = &mut self.pods[pod];
+        let Some(agent) = place.agent.as_mut() else { return };
+        agent.state.write_down("g", &place.node, wall);
+        let Some(new) = &agent.state.note else { return };
+        if agent.noted.as_ref().is_some_and(|old| same_data(old, new, persistent)) {
+            return;
+        }
+        let only_offset = agent.noted.as_ref().is_some_and(|old| same_data(old, new, false));
+        if only_offset && now - agent.noted_ms < 1_000 {
+            return;
+        }
+        if !self.store(pod) {
+            self.change(pod, |state| {
+                state.trouble = "the note beside the data: no space left on device".into()
+            });
+        }
+    }
+
+    /// Looks once and takes in what was seen.
+    pub fn look(&mut self, pod: usize) {
+        let now = self.now;
+        let Some(engine) = self.pods[pod].engine.as_ref() else { return };
+        let view = engine.view(now);
+        let persistence = engine.persistence(now);
+        let sent_ms = self.agent_ms(pod);
+        let wall = self.wall(self.pods[pod].machine);
+        let Some(agent) = self.pods[pod].agent.as_mut() else { return };
+        let boot = agent.state.boot.clone();
+        let seen = Seen { view, persistence, sent_ms, wall_sent_ms: wall, wall_answered_ms: wall };
+        // A full sync's snapshot is kept as a file only where nothing tells the engine to delete it.
+        let Some(taken) = agent.state.take_in(&boot, seen, sent_ms, |_| false) else { return };
+        let volume = self.volumes.get(&self.pods[pod].volume);
+        let has_data = volume.is_some_and(crate::volume::Volume::has_data)
+            || (self.persistent()
+                && self.pods[pod]
+                    .engine
+                    .as_ref()
+                    .is_some_and(|engine| Engine::has_data(&engine.disk(false))));
+        let worth = taken.worth_a_note();
+        self.change(pod, |state| state.has_data = state.has_data || has_data);
+        if worth {
+            self.keep_note(pod);
+        }
+    }
+
+    /// Does what follows from what was seen.
+    pub fn settle(&mut self, pod: usize) {
+        let asks =
+            self.state(pod).and_then(|state| state.life.as_ref()).is_some_and(|life| life.unwritten.asks());
+        if asks && let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
+            let said = if life.written_to { "cmdstat_set:calls=1\n" } else { "cmdstat_info:calls=9\n" };
+            life.unwritten.called(said);
+        }
+        self.source(pod);
+        if self.state(pod).is_some_and(State::stale_reads_on) {
+            self.command(pod, &["CONFIG", "SET", "replica-serve-stale-data", "yes"]);
+            if let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
+                life.stale_reads_off = false;
+            }
+        }
+        if self.state_mut(pod).is_some_and(State::ends_pause_of_a_replica) {
+            self.command(pod, &["CLIENT", "UNPAUSE"]);
+        }
+        if self.state(pod).is_some_and(State::supersedes_previous) && self.store(pod) {
+            let place = &mut self.pods[pod];
+            if let Some(volume) = self.volumes.get_mut(&place.volume) {
+                volume.forget_previous();
+                let kept = volume.kept();
+                if let Some(state) = place.agent.as_mut().map(|agent| &mut agent.state) {
+                    state.kept = kept;
+                    if let Some(life) = state.life.as_mut() {
+                        life.previous_forgotten = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets replicas log in, or turns them away.
+    pub fn source(&mut self, pod: usize) {
+        if let Some(open) = self.state(pod).and_then(State::source) {
+            self.set_source(pod, open);
+        }
+    }
+
+    /// The replication user.
+    pub fn set_source(&mut self, pod: usize, open: bool) {
+        let word = if open { "on" } else { "off" };
+        let set = self.command(pod, &["ACL", "SETUSER", "kagami-replication", word]);
+        let done = set.error().is_none();
+        if let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
+            life.source_open = done.then_some(open);
+        }
+    }
+}
