@@ -74,8 +74,12 @@ struct Heard {
     offset: Option<i64>,
 }
 
+/// How long an order may wait for its connection; it was decided on what was seen then.
+const ORDER_WAITS: Duration = Duration::from_millis(500);
+
 struct Request {
     order: Box<Order>,
+    since: Instant,
     answer: oneshot::Sender<Result<Done, Failed>>,
 }
 
@@ -180,7 +184,7 @@ impl Agents {
             connection.map(|connection| connection.orders.clone())
         };
         let Some(orders) = orders else { return Err(Failed::Unanswered("no connection".into())) };
-        if orders.send(Request { order, answer }).await.is_err() {
+        if orders.send(Request { order, since: Instant::now(), answer }).await.is_err() {
             return Err(Failed::Unanswered("no connection".into()));
         }
         match timeout(ORDER, answered).await {
@@ -321,7 +325,11 @@ impl Line {
                     }
                 }
                 request = requests.recv() => {
-                    let Some(Request { order, answer }) = request else { return "no longer wanted".into() };
+                    let Some(Request { order, since, answer }) = request else { return "no longer wanted".into() };
+                    if since.elapsed() > ORDER_WAITS {
+                        let _ = answer.send(Err(Failed::Unanswered("it waited too long for a connection".into())));
+                        continue;
+                    }
                     let id = order.id;
                     if let Err(error) = send(&mut stream, &ToAgent::Order(order)).await {
                         let _ = answer.send(Err(Failed::Unanswered(error.clone())));

@@ -18,6 +18,8 @@ use tracing::{info, warn};
 
 /// Changes come together; one look answers all that came meanwhile.
 const SETTLES_AFTER: Duration = Duration::from_millis(500);
+/// How often it is looked although nothing was heard.
+const LOOKS_AGAIN: Duration = Duration::from_secs(60);
 /// How long a write that failed waits for the next look.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -45,7 +47,8 @@ impl Held {
 /// Runs as long as it is polled.
 pub(crate) async fn hold(scope: &Scope, held: &Held) {
     loop {
-        held.referring.notified().await;
+        // The net under what no event tells, such as a group that vanished while the watch was broken.
+        let _ = tokio::time::timeout(LOOKS_AGAIN, held.referring.notified()).await;
         tokio::time::sleep(SETTLES_AFTER).await;
         let groups = held.groups.state();
         let uses = Uses::of(groups.iter().map(AsRef::as_ref));

@@ -22,6 +22,9 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(3);
 /// How long writes pause while it is seen whether there were any, in milliseconds; the engine ends well within it.
 const PARK_PAUSE_MS: u64 = 10_000;
 const MOVEMENT_MS: u64 = 3_000;
+/// How long after an order was read nobody is promoted by it any more (P2): behind another order or a slow disk it may have
+/// outlived the pause of a handover, or the bound after which another was promoted. Asked again, it is quick.
+const PROMOTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The engine as one order uses it.
 struct Hand {
@@ -37,7 +40,12 @@ fn failed(error: EngineError) -> Refused {
 }
 
 /// Carries out one order, after those that came before it.
-pub(crate) async fn perform(node: &Arc<Node>, generation: u64, order: Order) -> Result<Done, Refused> {
+pub(crate) async fn perform(
+    node: &Arc<Node>,
+    generation: u64,
+    order: Order,
+    read: Instant,
+) -> Result<Done, Refused> {
     let _in_turn = node.orders.lock().await;
     let admitted = orders::admit(&node.state(), &node.settings.node, generation, &order)?;
     if admitted == Admitted::NewTerm {
@@ -56,7 +64,7 @@ pub(crate) async fn perform(node: &Arc<Node>, generation: u64, order: Order) -> 
     let outcome = match order.command {
         Command::Start(start) => start::start(node, start).await,
         Command::KeepTerm => Ok(Done::default()),
-        command => engine_command(node, command).await,
+        command => engine_command(node, command, read).await,
     };
     node.expect_movement(MOVEMENT_MS);
     match outcome {
@@ -79,7 +87,7 @@ pub(crate) async fn raise_term(node: &Node, term: u64) -> Result<(), Refused> {
         .map_err(|error| Refused::Failed { message: format!("the term could not be kept: {error}") })
 }
 
-async fn engine_command(node: &Node, command: Command) -> Result<Done, Refused> {
+async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<Done, Refused> {
     let hand = {
         let state = node.state();
         let Some(life) = &state.life else { return Err(Refused::WrongState { is: state.describe() }) };
@@ -114,7 +122,8 @@ async fn engine_command(node: &Node, command: Command) -> Result<Done, Refused> 
             replicate(node, &hand, &primary, primary_id.as_deref()).await
         }
         Command::Promote { min_offset, wait_ms, force } => {
-            promote(node, &hand, min_offset, wait_ms, force).await
+            let until = read + PROMOTED_WITHIN + Duration::from_millis(wait_ms);
+            promote(node, &hand, min_offset, wait_ms, force, until).await
         }
         Command::Park { unwritten } => park(node, &hand, unwritten).await,
         Command::Forget { ids } => forget(&hand, &ids).await,
@@ -178,6 +187,7 @@ async fn promote(
     min_offset: Option<i64>,
     wait_ms: u64,
     force: bool,
+    in_time: Instant,
 ) -> Result<Done, Refused> {
     let (role, refused) = {
         let state = node.state();
@@ -202,6 +212,10 @@ async fn promote(
             }
             tokio::time::sleep(POLL_EVERY).await;
         }
+    }
+    if Instant::now() > in_time {
+        let is = format!("not promoted: the order was read more than {PROMOTED_WITHIN:?} ago");
+        return Err(Refused::WrongState { is });
     }
     end_script(node, hand);
     node.change(|state| state.lead_term = state.term);

@@ -31,8 +31,6 @@ const SILENT_AFTER: Duration = Duration::from_millis(FENCE_SILENCE_MS);
 const CONNECTIONS_MAX: usize = 16;
 /// Orders of one connection that wait for their turn.
 const ORDERS_MAX: usize = 64;
-/// For how long: together with a connection's silence and a candidate's catching up it is less than the pause of a handover.
-const ORDER_WAITS: Duration = Duration::from_millis(500);
 
 /// Why the operator cannot be served, or one connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +131,7 @@ pub(crate) async fn run(node: Arc<Node>, listener: TcpListener) {
 
 async fn connection(node: &Arc<Node>, stream: TcpStream) -> Result<(), ServerError> {
     // Before the handshake: whatever is read on this connection was sent after this moment.
-    let accepted_ms = node.now_ms();
+    let (accepted_ms, accepted) = (node.now_ms(), Instant::now());
     let mut fences = node.fences.subscribe();
     fences.mark_unchanged();
     let _ = stream.set_nodelay(true);
@@ -149,7 +147,7 @@ async fn connection(node: &Arc<Node>, stream: TcpStream) -> Result<(), ServerErr
         Err(error) => return Err(error),
     };
     tracing::info!(operator = %operator.name, generation = operator.generation, "the operator is here");
-    let ended = talk(node, &mut wire, &operator, accepted_ms, fences).await;
+    let ended = talk(node, &mut wire, &operator, (accepted_ms, accepted), fences).await;
     match ended {
         Err(ServerError::Goodbye(message)) => goodbye(&mut wire, message).await,
         other => other,
@@ -209,7 +207,7 @@ async fn talk(
     node: &Arc<Node>,
     wire: &mut Wire,
     operator: &OperatorId,
-    accepted_ms: u64,
+    (accepted_ms, accepted): (u64, Instant),
     mut fences: watch::Receiver<u64>,
 ) -> Result<(), ServerError> {
     let mut reports = node.reports();
@@ -222,9 +220,10 @@ async fn talk(
     beat.reset();
     send(wire, &FromAgent::Report(Box::new(node.current_report()))).await?;
     reports.mark_unchanged();
-    let silence = tokio::time::sleep(SILENT_AFTER);
+    // An agent may stand still between a handshake and what follows it, too.
+    let mut heard = accepted;
+    let silence = tokio::time::sleep_until((heard + SILENT_AFTER).into());
     tokio::pin!(silence);
-    let mut heard = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -292,7 +291,7 @@ async fn seen<T: Clone>(
 }
 
 /// Carries out the orders of one connection one after the other. An order that was begun is finished even if the
-/// connection ends; those that wait are dropped with it, or when they waited too long behind another.
+/// connection ends; those that wait are dropped with it.
 fn orders(node: Arc<Node>, generation: u64, answers: mpsc::Sender<FromAgent>) -> mpsc::Sender<Waiting> {
     let (orders, mut ordered) = mpsc::channel::<Waiting>(ORDERS_MAX);
     tokio::spawn(async move {
@@ -301,13 +300,7 @@ fn orders(node: Arc<Node>, generation: u64, answers: mpsc::Sender<FromAgent>) ->
                 return;
             }
             let id = order.id;
-            let outcome = if since.elapsed() > ORDER_WAITS {
-                Err(Refused::Failed {
-                    message: format!("it waited for more than {ORDER_WAITS:?} for its turn"),
-                })
-            } else {
-                perform::perform(&node, generation, order).await
-            };
+            let outcome = perform::perform(&node, generation, order, since).await;
             if answers.send(FromAgent::Answer { id, outcome }).await.is_err() {
                 return;
             }

@@ -306,6 +306,10 @@ impl<H> State<H> {
         node.clone_into(&mut note.node);
         note.term = self.term;
         note.operator_generation = self.operator_generation;
+        if note.data_at_ms == 0 {
+            // A note of an earlier release.
+            note.data_at_ms = note.at_ms;
+        }
         note.at_ms = at_ms;
         if let (Some(life), Some(view)) = (&self.life, &self.view) {
             if life.whole.complete() && !view.loading && view.role.is_some() {

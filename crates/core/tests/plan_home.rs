@@ -2,8 +2,11 @@
 
 mod support;
 
+use kagami_core::observed::Agent;
 use kagami_core::plan::Act;
-use support::{assert_plan, draw};
+use kagami_core::requests::Restart;
+use kagami_protocol::Exit;
+use support::{assert_plan, boot, draw, events};
 
 const DEAD: &str = "lease 0001 term 4 holder 0001-001 served\n 0001-001 parked boot 2\n 0001-002 replica 100 of 0001-001 down 5";
 
@@ -62,4 +65,31 @@ fn the_node_that_is_named_has_the_role_handed_over() {
          hand over 0001-001 -> 0001-002 term 6",
     );
     assert_plan(&draw(&format!("1x2 plain formed nofailover primary=0001-001\n {group}")), "");
+}
+
+#[test]
+fn a_node_that_is_to_be_rebooted_or_crashes_again_and_again_has_the_role_back_later() {
+    let text = format!("1x2 plain formed nofailover\n {BACK}");
+    let mut rebooted = draw(&text);
+    rebooted.observed.requests.under_way =
+        Some(Restart { node: "g-0001-001".into(), boot: boot("g-0001-001", 1), test: false });
+    let (_, plan) = rebooted.plan();
+    let planned = support::table(&plan);
+    assert!(planned.contains("order 0001-001 term 5: park") && !planned.contains("hand over"), "{planned}");
+    let mut looping = draw(&text);
+    if let Agent::Up(report) = &mut looping.observed.nodes.get_mut("g-0001-001").unwrap().agent {
+        report.exits = 3;
+        report.last_exit = Some(Exit {
+            boot: boot("g-0001-001", 0),
+            code: None,
+            signal: Some(9),
+            out_of_memory: false,
+            lived_ms: 5_000,
+            last_words: String::new(),
+            at_ms: support::NOW_MS - 60_000,
+        });
+    }
+    let planned = support::table(&looping.plan().1);
+    assert!(planned.contains("wait CrashLooping 0001-001") && !planned.contains("raise"), "{planned}");
+    assert!(events(&draw(&text).plan().1).contains("is in sync and becomes the primary: it had the role"));
 }

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
 
-/// How long the writes pause at a handover at most, in milliseconds; the pause ends by itself. The candidate's agent carries
-/// out nothing that late: it reads no order after [`kagami_protocol::FENCE_SILENCE_MS`] of silence, lets none wait for more
-/// than half a second, and catches up for at most [`CATCH_UP_MS`].
-const PAUSE_MS: u64 = kagami_protocol::FENCE_BOUND_MS;
+/// How long the writes pause at a handover at most, in milliseconds; the pause ends by itself. Nobody is promoted that late: an
+/// order waits half a second for its connection, its agent reads none after [`kagami_protocol::FENCE_SILENCE_MS`] of silence and
+/// promotes within a second of reading it, and the candidate catches up for at most [`CATCH_UP_MS`].
+const PAUSE_MS: u64 = 4_000;
 /// How often, and how many times, the old primary is asked whether it has become a replica.
 const DEMOTED_EVERY_MS: u64 = 10;
 const DEMOTED_TRIES: u32 = 50;

@@ -3,7 +3,7 @@
 use super::{Frozen, Plan};
 use crate::observed::{Agent, Observed, ObservedNode, PodView, is_primary};
 use kagami_api::reason::Reason;
-use kagami_protocol::EngineState;
+use kagami_protocol::{EngineState, Exit, Report};
 
 /// A node whose engine ended this often within [`CRASH_WINDOW_MS`] is said to loop.
 const CRASHES: u32 = 3;
@@ -11,18 +11,23 @@ const CRASHES: u32 = 3;
 const BINDING_MS: i64 = 15_000;
 const CRASH_WINDOW_MS: i64 = 10 * 60 * 1000;
 
+/// The last crash of an engine that crashes again and again.
+pub(super) fn loops(report: &Report, now_ms: i64) -> Option<&Exit> {
+    report.last_exit.as_ref().filter(|exit| {
+        report.exits >= CRASHES
+            // One that was told to end has not crashed.
+            && (exit.signal.is_some() || exit.out_of_memory || exit.code != Some(0))
+            && now_ms - exit.at_ms < CRASH_WINDOW_MS
+    })
+}
+
 pub(super) fn rule(frozen: &Frozen, observed: &Observed, plan: &mut Plan) {
     for node in frozen.desired.shards.iter().flat_map(|shard| &shard.nodes) {
         let nothing = ObservedNode::default();
         let seen = observed.nodes.get(&node.name).unwrap_or(&nothing);
         match (&seen.agent, &seen.pod) {
             (Agent::Up(report), _) => {
-                if let Some(exit) = &report.last_exit
-                    && report.exits >= CRASHES
-                    // One that was told to end has not crashed.
-                    && (exit.signal.is_some() || exit.out_of_memory || exit.code != Some(0))
-                    && observed.now_ms - exit.at_ms < CRASH_WINDOW_MS
-                {
+                if let Some(exit) = loops(report, observed.now_ms) {
                     let how = match (exit.out_of_memory, exit.signal, exit.code) {
                         (true, ..) => "out of memory".to_owned(),
                         (_, Some(signal), _) => format!("signal {signal}"),

@@ -51,19 +51,16 @@ impl View<'_> {
             || self.cordoned(node) && self.in_sync_replica(node).is_some_and(|(to, _)| !self.cordoned(to));
         if asked {
             let to = self.in_sync_replica(node);
-            return self.hand_over(lease, primary, to, plan);
+            return self.hand_over(lease, primary, to, "", plan);
         }
         if let Some(to) = self.rightful(lease) {
             let whose =
                 if self.group.primary.is_some() { "primaryClusterId names it" } else { "it had the role" };
-            plan.tell(
-                false,
-                format!(
-                    "{} is in sync and becomes the primary: {whose}, and automaticFailoverEnabled is false",
-                    to.0
-                ),
+            let why = format!(
+                "{} is in sync and becomes the primary: {whose}, and automaticFailoverEnabled is false",
+                to.0
             );
-            return self.hand_over(lease, primary, Some(to), plan);
+            return self.hand_over(lease, primary, Some(to), &why, plan);
         }
         Some(primary)
     }
@@ -73,8 +70,8 @@ impl View<'_> {
     fn rightful(&self, lease: &ShardLease) -> Option<(&str, &Report)> {
         let named = self.group.primary.as_deref().filter(|_| !self.group.automatic_failover);
         let node = named.or_else(|| lease.home.as_deref().filter(|_| !self.group.automatic_failover))?;
-        (!self.cordoned(node))
-            .then(|| self.in_sync_replicas(&lease.holder).find(|(each, _)| *each == node))?
+        let goes = self.cordoned(node) || self.is_restarting(node) || self.loops(node);
+        (!goes).then(|| self.in_sync_replicas(&lease.holder).find(|(each, _)| *each == node))?
     }
 
     /// Whom the next term remembers as the one that the role goes back to.
@@ -86,9 +83,22 @@ impl View<'_> {
 
     /// Its engine is to be started again, and there is another copy that can serve meanwhile.
     fn restarts(&self, lease: &ShardLease) -> bool {
-        let restart = self.observed.requests.under_way.as_ref();
-        self.shard.nodes.len() > 1
-            && restart.is_some_and(|restart| restart.node == lease.holder && restart.boot == lease.boot)
+        self.shard.nodes.len() > 1 && self.is_restarting(&lease.holder)
+    }
+
+    /// A person asked for its engine to be started again, and that has not happened yet.
+    fn is_restarting(&self, node: &str) -> bool {
+        self.observed.requests.under_way.as_ref().is_some_and(|restart| {
+            restart.node == node
+                && self.observed.report(node).is_some_and(|report| report.boot == restart.boot)
+        })
+    }
+
+    /// Its engine crashes again and again: with the role it would do so once more.
+    fn loops(&self, node: &str) -> bool {
+        self.observed
+            .report(node)
+            .is_some_and(|report| crate::plan::pods::loops(report, self.observed.now_ms).is_some())
     }
 
     /// Whether a node stands on a machine that takes no more pods.
@@ -155,6 +165,7 @@ impl View<'_> {
         lease: &ShardLease,
         primary: Primary,
         to: Option<(&str, &Report)>,
+        why: &str,
         plan: &mut Plan,
     ) -> Option<Primary> {
         let Some((to, report)) = to else {
@@ -178,6 +189,7 @@ impl View<'_> {
         // The old primary is no longer confirmed from the moment the term is raised.
         plan.confirms.retain(|confirm| confirm.node != lease.holder);
         let raised = self.raise(Some(lease), to, report, Cause::Handover, plan);
+        plan.tell(false, why);
         self.perform_hand_over(&raised, plan)
     }
 
