@@ -25,6 +25,8 @@ SEED ?=
 SHRINK ?=
 # SHAPE=3x2: three shards of two nodes each; otherwise every seed draws its own.
 SHAPE ?=
+# For how long `make test-unit` runs seeds that nobody has run before; one that fails says how to run it again.
+FRESH_SECONDS ?= 180
 # Further arguments of the cluster tests, such as the name of one story.
 STORIES ?=
 
@@ -123,6 +125,7 @@ drift: ## Are the generated files (CRDs, their copies in the chart, install.yaml
 test-unit: ## Unit, table and property tests; no cluster.
 	@$(STEP) 'unit tests' cargo test --workspace --locked --exclude kagami-simulator
 	$(STEP) 'simulator: corpus, crash points' cargo test --locked --profile simulate -p kagami-simulator
+	$(STEP) 'simulator: $(FRESH_SECONDS) s of fresh seeds' cargo run --quiet --locked --profile simulate -p kagami-simulator -- --seconds $(FRESH_SECONDS)
 
 .PHONY: conformance
 conformance: ## The simulator's model of an engine against every real engine whose image was built. ENGINES="redis_7.0" picks some.

@@ -148,3 +148,27 @@ fn a_report_of_an_earlier_agent_proves_no_death_of_a_later_life() {
     lease.boot.agent = kagami_protocol::Boot::agent_name(support::NOW_MS - 9_000_000, 3);
     assert!(table(&scene.plan().1).contains("(death)"));
 }
+
+/// Simulator, seeds 140 and 159: the holder was frozen, the engines elected another and it follows that one already, of which the
+/// operator has heard nothing newer than that it was a replica, or nothing at all.
+#[test]
+fn a_holder_that_follows_whom_the_engines_elected_is_not_promoted_back() {
+    let of = |other: &str| {
+        draw(&format!(
+            "3x2 cluster formed\n lease 0001 holder 0001-001 served\n lease 0002 holder 0002-001 served
+             lease 0003 holder 0003-001 served\n 0001-001 replica 90 of 0001-002\n 0001-002 {other}
+             0002-001 primary 9\n 0002-002 replica 9 of 0002-001\n 0003-001 primary 9\n 0003-002 replica 9 of 0003-001"
+        ))
+    };
+    for other in ["replica 90 of 0001-001", "unheard", "replica 90 of 0001-001 silent 20000"] {
+        let planned = table(&of(other).plan().1);
+        assert!(
+            planned.contains("wait FencingPrimary 0001-002") && !planned.contains("promote"),
+            "{other}: {planned}"
+        );
+    }
+    let planned = table(&of("parked").plan().1);
+    assert!(planned.contains("order 0001-001 term 1: promote"), "{planned}");
+    let planned = table(&of("primary 95 epoch 9").plan().1);
+    assert!(planned.contains("raise 0001 to term 2 holder 0001-002 (adopted)"), "{planned}");
+}

@@ -118,7 +118,7 @@ fn the_node_in_the_wished_zone_is_awaited_for_a_moment_at_birth() {
 fn a_deleted_lease_over_living_data_is_written_again_for_the_one_that_serves() {
     assert_plan(
         &draw("1x2 plain formed\n 0001-001 replica 100 of 0001-002\n 0001-002 primary 100 term 7"),
-        "raise 0001 to term 8 holder 0001-002 (adopted)",
+        "raise 0001 to term 8 holder 0001-002 (adopted)\n order 0001-001 term 8: keep term",
     );
 }
 
@@ -1089,4 +1089,89 @@ fn a_crash_loop_is_shown_although_the_agent_hides_it_from_the_kubelet() {
         support::short(&scene.plan().1).trim(),
         "wait CrashLooping 0001-001: its engine ended 3 times, last by signal 11; last words: oh"
     );
+}
+
+/// Simulator, `--3x2 --seed 19` and seed 106: frozen or cut off, a primary lost all its slots to an election; Valkey leaves it a
+/// primary without any.
+#[test]
+fn a_primary_that_lost_its_slots_to_an_election_is_made_a_replica() {
+    let scene = draw(
+        "1x2 cluster formed\n lease 0001 term 3 holder 0001-001 cause adopted served\n 0001-001 primary 900 epoch 10
+         0001-002 primary 300 slotless",
+    );
+    assert_plan(&scene, "order 0001-002 term 3: replicate 10.0.1.1");
+    let joins = draw(
+        "1x2 cluster formed\n lease 0001 term 3 holder 0001-001 served\n 0001-001 primary 900 epoch 10
+         0001-002 primary 0 slotless incomplete",
+    );
+    assert_plan(&joins, "wait FormingCluster 0001-002");
+}
+
+/// Simulator, seed 282: cut off as the group was formed, the first primary was outvoted before it had ever served.
+#[test]
+fn whoever_is_elected_before_the_group_has_formed_keeps_the_role() {
+    let scene = draw(
+        "3x2 cluster\n lease 0001 holder 0001-001\n lease 0002 holder 0002-001\n lease 0003 holder 0003-001
+         0001-001 primary 0 slotless\n 0001-002 primary 40 epoch 5\n 0002-001 primary 0 epoch 2\n 0003-001 primary 0 epoch 3
+         0002-002 replica 0 of 0002-001\n 0003-002 replica 0 of 0003-001",
+    );
+    assert_plan(
+        &scene,
+        "raise 0001 to term 2 holder 0001-002 (adopted)\n note 0002 served\n note 0003 served\n order 0001-001 term 2: replicate 10.0.1.2",
+    );
+}
+
+/// Simulator, seed 113: the lease was deleted while the only node that ran was a replica that had never found its primary.
+#[test]
+fn a_shard_without_a_lease_does_not_wait_for_whoever_holds_nothing_whole() {
+    let scene =
+        draw("1x2 cluster formed\n 0001-001 primary 0 slotless incomplete trouble alone\n 0001-002 parked");
+    assert_plan(
+        &scene,
+        "raise 0001 to term 1 holder 0001-002 (empty)\n order 0001-002 term 1: start as primary of 0-16383 epoch 3, put data aside
+         wait RecoveringNode 0001-001",
+    );
+    let receives = draw("1x2 cluster formed\n 0001-001 replica 0 of 0001-002 syncing\n 0001-002 parked");
+    assert_plan(&receives, "wait NoLiveCopy 0001");
+    let half = draw("1x2 cluster volumes formed\n 0001-001 primary 0 slotless incomplete\n 0001-002 parked");
+    assert_plan(&half, "order 0001-001 term 0: park\n wait NoLiveCopy 0001");
+}
+
+/// Simulator, seeds 20779000065 and 1152: a replica that followed by itself never learnt the raised term; later it was taken for an
+/// older copy than its equal, or for one that its shard had gone on without.
+#[test]
+fn a_replica_that_followed_by_itself_learns_the_term() {
+    let scene = draw(
+        "1x2 cluster formed\n lease 0001 term 4 holder 0001-001 cause adopted served\n 0001-001 primary 90 term 4
+         0001-002 replica 90 of 0001-001 term 3",
+    );
+    assert_plan(&scene, "order 0001-002 term 4: keep term");
+    let syncing = draw(
+        "1x2 cluster formed\n lease 0001 term 4 holder 0001-001 served\n 0001-001 primary 90 term 4
+         0001-002 replica 0 of 0001-001 term 3 syncing",
+    );
+    assert_plan(&syncing, "wait AwaitingSync 0001-002");
+}
+
+/// Simulator, seed 131: the operator had seen no machine yet, and the nodes of a MultiAZ group were made without a zone for good.
+#[test]
+fn a_node_is_not_made_before_its_zone_can_be_chosen() {
+    let sets = |scene: &Scene| {
+        let (_, plan) = scene.plan();
+        plan.steps.iter().filter(|step| step.act.to_string().contains("StatefulSet")).count()
+    };
+    for multi in [true, false] {
+        let desired = desired_with("1x2", true, false, &json!({ "multiAZEnabled": multi }));
+        let mut scene = scene_of(desired, false, []);
+        scene.observed.nodes.clear();
+        assert_eq!(sets(&scene), 2);
+        let known = std::mem::take(&mut scene.observed.machines);
+        assert_eq!(sets(&scene), 0, "no machine is known");
+        assert!(table(&scene.plan().1).contains("wait ZoneNotFound 0001-001"));
+        scene.observed.machines = known;
+        for machine in scene.observed.machines.values_mut() {
+            machine.zone = None;
+        }
+        assert_eq!(sets(&scene), if multi { 0 } else { 2 }, "no machine has a zone");
+    }
 }

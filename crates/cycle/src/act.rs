@@ -234,7 +234,7 @@ impl<W: World> Hands<'_, W> {
             }
         }
         let applied = self.world.apply(&target, object).await.map_err(|error| failed(key, error))?;
-        self.written.note(&self.group.namespace, target, applied);
+        self.note(target, applied);
         Ok(String::new())
     }
 
@@ -244,7 +244,7 @@ impl<W: World> Hands<'_, W> {
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(failed(key, error)),
         }
-        self.written.forget(&self.group.namespace, key);
+        self.written.forget(&self.group.namespace, &Target::from(key));
         Ok(String::new())
     }
 
@@ -289,7 +289,7 @@ impl<W: World> Hands<'_, W> {
                     self.world.create(&target, &secret).await.map_err(|error| failed(&key, error))?
                 }
             };
-            self.written.note(&self.group.namespace, target, secret.clone());
+            self.note(target, secret.clone());
             if index == 0 {
                 operator = secret;
             }
@@ -364,12 +364,22 @@ impl<W: World> Hands<'_, W> {
     fn leased(&self, target: Target, outcome: Result<Value, ApiError>) -> Result<String, Trouble> {
         match outcome {
             Ok(object) => {
-                self.written.note(&self.group.namespace, target, object);
+                self.note(target, object);
                 Ok(String::new())
             }
-            Err(error) if matches!(error.code, 404 | 409) => Err(Trouble::Stale(error.message)),
+            Err(error) if matches!(error.code, 404 | 409) => {
+                if error.code == 404 {
+                    self.written.forget(&self.group.namespace, &target);
+                }
+                Err(Trouble::Stale(error.message))
+            }
             Err(error) => Err(Trouble::Tell(Reason::ApplyFailed, target.to_string(), error.message)),
         }
+    }
+
+    /// What was written is known before the watch shows it.
+    fn note(&self, target: Target, object: Value) {
+        self.written.note(&self.group.namespace, target, object, self.world.wall().as_millisecond());
     }
 
     /// Pause, equal offsets, promote, follow, resume. Whatever fails, the pause is ended or ends by itself.

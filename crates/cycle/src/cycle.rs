@@ -391,7 +391,9 @@ impl<W: World> Cycle<'_, W> {
             for set in &sets {
                 match self.world.delete(&Target::from(*set), None).await {
                     Ok(()) => {}
-                    Err(error) if error.code == 404 => self.input.written.forget(&self.namespace, set),
+                    Err(error) if error.code == 404 => {
+                        self.input.written.forget(&self.namespace, &Target::from(*set));
+                    }
                     Err(error) => return Err(error),
                 }
             }

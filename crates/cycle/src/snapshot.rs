@@ -53,7 +53,7 @@ pub fn snapshot(
             Target::Child(key) => {
                 let seen = observed.children.remove(&key);
                 if (ours || seen.is_some())
-                    && let Some(object) = written.newer(namespace, &Target::from(&key), seen)
+                    && let Some(object) = written.newer(namespace, &Target::from(&key), seen, now_ms)
                 {
                     observed.children.insert(key, object);
                 }
@@ -66,7 +66,7 @@ pub fn snapshot(
         }
     }
     for (name, seen) in leases {
-        let newest = written.newer(namespace, &Target::Lease(name), seen);
+        let newest = written.newer(namespace, &Target::Lease(name), seen, now_ms);
         if let Some((shard, lease)) = newest.as_deref().and_then(read_lease) {
             observed.leases.insert(shard, lease);
         }

@@ -2,7 +2,7 @@
 
 use crate::engine::{Ms, Reply};
 use crate::operator::Update;
-use crate::script::{Fault, MACHINES, Party};
+use crate::script::{AIM_MS, Fault, MACHINES, Party};
 use crate::world::{Event, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::sync::Arc;
@@ -40,12 +40,16 @@ impl World {
     /// A fault happens.
     pub fn fault(&mut self, index: usize) {
         let Some(timed) = self.script.faults.get(index) else { return };
-        let fault = timed.fault.clone();
-        let phase = self.phase();
+        let (fault, phase) = (timed.fault.clone(), self.phase());
+        if timed.phase.is_some_and(|aim| aim != phase) && self.now < self.faults_from + timed.at_ms + AIM_MS {
+            self.steps -= 1;
+            self.at(1, Event::Fault(index));
+            return;
+        }
         if !matches!(fault, Fault::KillLeaderAt { .. }) {
             self.judge.met(fault.name(), phase);
         }
-        self.tell(|| format!("FAULT {fault:?} (in {phase})"));
+        self.tell(|| format!("FAULT {fault:?} (in {})", phase.name()));
         let now = self.now;
         match fault.clone() {
             Fault::KillEngine { node } => {
@@ -80,6 +84,36 @@ impl World {
                     let node = self.pods[pod].node.clone();
                     self.kube.pods.remove(&node);
                     self.show_pod(&node);
+                }
+            }
+            Fault::ForceDeletePrimary { shard } => {
+                if let Some(pod) = self.primary_of(shard) {
+                    let node = self.pods[pod].node.clone();
+                    self.kube.pods.remove(&node);
+                    self.show_pod(&node);
+                }
+            }
+            Fault::StrandPrimary { shard, with_leader, ms } => {
+                if let Some(pod) = self.primary_of(shard) {
+                    let mut side = vec![Party::Machine(self.pods[pod].machine)];
+                    side.extend(self.leader().filter(|_| with_leader).map(Party::Operator));
+                    let others = self.parties().into_iter().filter(|other| !side.contains(other));
+                    for other in others.collect::<Vec<_>>() {
+                        for one in &side {
+                            self.cut(*one, other, now + ms);
+                            self.cut(other, *one, now + ms);
+                        }
+                    }
+                }
+            }
+            Fault::LagReplica { shard, ms } => {
+                let primary = self.primary_of(shard);
+                let shard = shard % self.shape.shards;
+                let replica = self.engines_of(shard).find(|pod| Some(*pod) != primary);
+                if let (Some(a), Some(b)) = (primary, replica) {
+                    let (a, b) = (self.pods[a].machine, self.pods[b].machine);
+                    self.cut(Party::Machine(a), Party::Machine(b), now + ms);
+                    self.cut(Party::Machine(b), Party::Machine(a), now + ms);
                 }
             }
             Fault::PowerOff { machine, ms } => {

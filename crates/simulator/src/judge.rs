@@ -2,12 +2,13 @@
 
 use crate::engine::{Engine, Model, Ms};
 use crate::port::Ask;
+use crate::script::Phase;
 use crate::world::World;
 use kagami_api::reason::Reason;
 use kagami_api::v1alpha1::{GroupStatus, MemberStatus, Role as ApiRole};
 use kagami_core::observed::{Kind, ObjectKey};
 use kagami_core::status::Happening;
-use kagami_protocol::{EngineState, Start, StartData, StartRole};
+use kagami_protocol::{Command, EngineState, Order, Start, StartData, StartRole};
 use std::collections::BTreeMap;
 
 /// How long after it went on a process that had stood still may answer as before: until its agent's next tick (docs/guarantees.md
@@ -23,7 +24,7 @@ pub struct Judge {
     /// Promises that were broken, in words.
     pub violations: Vec<String>,
     /// Which fault met which phase, how often.
-    pub coverage: BTreeMap<(&'static str, &'static str), u64>,
+    pub coverage: BTreeMap<(&'static str, Phase), u64>,
     /// When the operator sent its last request.
     pub last_request_ms: Ms,
     /// That request.
@@ -38,10 +39,10 @@ pub struct Judge {
 
 impl Judge {
     /// A fault met a phase.
-    pub fn met(&mut self, fault: &'static str, phase: &'static str) {
+    pub fn met(&mut self, fault: &'static str, phase: Phase) {
         *self.coverage.entry((fault, phase)).or_default() += 1;
         self.faults += 1;
-        if phase != "rest" {
+        if phase != Phase::Rest {
             self.overlapping += 1;
         }
     }
@@ -58,17 +59,17 @@ impl World {
     }
 
     /// What the group is at.
-    pub fn phase(&self) -> &'static str {
-        let Some(group) = &self.kube.group else { return "deleted" };
+    pub fn phase(&self) -> Phase {
+        let Some(group) = &self.kube.group else { return Phase::Deletion };
         if group.metadata.deletion_timestamp.is_some() {
-            return "deletion";
+            return Phase::Deletion;
         }
         for shard in 0..self.shape.shards {
             let name = format!("g-{:04}", shard + 1);
-            let Some(lease) = self.kube.leases.get(&name) else { return "creation" };
+            let Some(lease) = self.kube.leases.get(&name) else { return Phase::Forming };
             let annotations = &lease["metadata"]["annotations"];
             if annotations[kagami_core::build::SERVED] != "true" {
-                return "creation";
+                return Phase::Forming;
             }
             let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
             let slot = self.slot_of(shard);
@@ -78,13 +79,19 @@ impl World {
             });
             if !serves {
                 let cause = annotations["elasticache.kagami.dev/cause"].as_str();
-                return if cause == Some("handover") { "handover" } else { "failover" };
+                if cause == Some("handover") {
+                    return Phase::Handover;
+                }
+                let whole = |pod| {
+                    self.state(pod).and_then(|state| state.view.as_ref()).is_some_and(|view| view.complete)
+                };
+                return if self.engines_of(shard).any(whole) { Phase::Failover } else { Phase::Restore };
             }
             let terminating = self.engines_of(shard).any(|pod| {
                 self.pods[pod].node == holder && self.state(pod).is_some_and(|state| state.terminating)
             });
             if terminating {
-                return "handover";
+                return Phase::Handover;
             }
         }
         let running = (0..self.shape.shards).flat_map(|shard| self.engines_of(shard)).count();
@@ -93,7 +100,7 @@ impl World {
                 .and_then(|state| state.view.as_ref())
                 .is_some_and(|view| view.complete && view.link.as_ref().is_none_or(|link| link.up))
         });
-        if running < self.wanted_nodes() || !whole { "replacement" } else { "rest" }
+        if running < self.wanted_nodes() || !whole { Phase::Replacement } else { Phase::Rest }
     }
 
     /// How many nodes the spec asks for.
@@ -108,6 +115,10 @@ impl World {
         let shard = self.pods[pod].shard;
         let slot = self.slot_of(shard);
         let now = self.now;
+        if self.pods[pod].engine.as_ref().is_some_and(Model::is_replica) {
+            // If it is a primary again, then by whoever makes it one.
+            self.pods[pod].made_primary_ms = None;
+        }
         let mut first: Option<usize> = None;
         let mut second: Option<usize> = None;
         for (index, place) in self.pods.iter().enumerate() {
@@ -127,24 +138,20 @@ impl World {
                 }
             }
         }
+        if self.judge.serving.len() <= shard {
+            self.judge.serving.resize(shard + 1, None);
+        }
         if let (Some(a), Some(b)) = (first, second) {
-            let made = self.pods[a].made_primary_ms.max(self.pods[b].made_primary_ms);
-            // Two by the engines' own election: the majority of primaries is its fence, and none of Kagami's making.
-            let by_kagami = made.is_some_and(|made| now - made < 30_000);
-            let older_knows =
-                self.pods[a].made_primary_ms.is_some() || self.pods[b].made_primary_ms.is_some();
-            if by_kagami && older_knows {
+            // Who came second? By the engines' own election the majority of primaries is its fence, and it is none of Kagami's making.
+            let newcomer = if self.judge.serving[shard] == Some(b) { a } else { b };
+            if self.pods[newcomer].made_primary_ms.is_some() {
                 self.violate(format!(
                     "P2: {} (pod {a}) and {} (pod {b}) of shard {shard} both accept writes",
                     self.pods[a].node, self.pods[b].node
                 ));
-                self.pods[a].made_primary_ms = None;
-                self.pods[b].made_primary_ms = None;
+                self.pods[newcomer].made_primary_ms = None;
             }
             return;
-        }
-        if self.judge.serving.len() <= shard {
-            self.judge.serving.resize(shard + 1, None);
         }
         if let Some(serves) = first
             && self.judge.serving[shard] != Some(serves)
@@ -312,6 +319,80 @@ impl World {
         }
     }
 
+    /// P5: an order is carried out: it is the leader's, meant for this life, of no earlier term than the node has seen, and what it
+    /// does is written in the shard's lease before.
+    pub fn judge_order(&mut self, pod: usize, generation: u64, order: &Order) {
+        let Some(state) = self.state(pod) else { return };
+        let node = self.pods[pod].node.clone();
+        if order.boot != state.boot {
+            self.violate(format!("P5: {node} obeys an order that was meant for another life"));
+        } else if order.term < state.term {
+            let term = state.term;
+            self.violate(format!(
+                "P5: {node} has seen term {term} and obeys an order of term {}",
+                order.term
+            ));
+        }
+        if generation < self.state(pod).map_or(0, |state| state.operator_generation) {
+            self.violate(format!("P5: {node} obeys a former leader, of generation {generation}"));
+        }
+        let leads = match &order.command {
+            Command::Promote { .. } => true,
+            Command::Start(start) => matches!(start.role, StartRole::Primary { .. }),
+            _ => false,
+        };
+        // A lease that somebody deleted says nothing.
+        let leased = self.kube.term_of(self.pods[pod].shard);
+        if let Some((term, _)) = leased.filter(|(term, _)| leads && *term < order.term) {
+            let wanted = order.term;
+            self.violate(format!(
+                "P5: {node} is made the primary of term {wanted}, and the lease is of term {term}"
+            ));
+        }
+    }
+
+    /// P1: whoever holds no whole copy is no source of replication.
+    pub fn judge_source(&mut self, pod: usize) {
+        let place = &self.pods[pod];
+        let Some(engine) = &place.engine else { return };
+        let whole =
+            self.state(pod).and_then(|state| state.life.as_ref()).is_some_and(|life| life.whole.complete());
+        if engine.lets_replicas_in() && !whole {
+            let node = place.node.clone();
+            self.violate(format!("P1: {node} lets replicas copy from it and holds no whole copy"));
+        }
+    }
+
+    /// P8: a primary that was asked to go ends: not while the leader hears a replica in sync that could have taken over.
+    pub fn judge_going(&mut self, pod: usize) {
+        let Some(leader) = self.leader() else { return };
+        if self.phase() == Phase::Deletion {
+            return;
+        }
+        let place = &self.pods[pod];
+        let (shard, ip) = (place.shard, place.ip);
+        let slot = self.slot_of(shard);
+        let serves = place.engine.as_ref().is_some_and(|engine| engine.writable(self.now, slot));
+        let follows = |other: &usize| {
+            self.pods[*other].engine.as_ref().is_some_and(|engine| {
+                let link = engine.view(self.now).link;
+                engine.is_replica() && link.is_some_and(|link| link.up && link.host == ip.to_string())
+            })
+        };
+        // For long enough that everybody could know of it.
+        let known = |other: &usize| {
+            let since = self.whole_since(leader, &self.pods[*other].node);
+            since.is_some_and(|since| self.now >= since + 1_000)
+        };
+        let heir = self
+            .engines_of(shard)
+            .find(|other| *other != pod && self.reachable_copy(*other) && follows(other) && known(other));
+        if let Some(heir) = heir.filter(|_| serves) {
+            let (node, heir) = (place.node.clone(), self.pods[heir].node.clone());
+            self.violate(format!("P8: {node} went without handing over to {heir}, which is in sync"));
+        }
+    }
+
     /// P1: a promotion is carried out.
     pub fn judge_promotion(&mut self, pod: usize) {
         let complete =
@@ -435,6 +516,19 @@ impl World {
         self.tell(|| format!("operator {operator} planned what its own check refuses"));
     }
 
+    /// The nodes whose copies wait for a person's decision (ADR 12): that is rest, and said.
+    fn held(&self) -> Vec<String> {
+        let status = self.kube.group.as_ref().and_then(|group| group.status.as_ref());
+        let degraded = status.iter().flat_map(|status| &status.conditions);
+        let words: Vec<&str> = degraded
+            .filter(|condition| condition.reason == Reason::CopyHeld.as_str())
+            .map(|condition| condition.message.as_str())
+            .collect();
+        let told =
+            |node: &&String| words.iter().any(|words| words.contains(&format!("{node}: it holds a copy")));
+        self.kube.pods.keys().filter(told).cloned().collect()
+    }
+
     /// P4: what is still missing at rest; `None` if all is as the spec says.
     pub fn unrest(&self) -> Option<String> {
         let Some(group) = &self.kube.group else {
@@ -444,7 +538,8 @@ impl World {
         if group.metadata.deletion_timestamp.is_some() {
             return Some("the group is being deleted".into());
         }
-        let mut count = 0;
+        let held = self.held();
+        let mut count = held.len();
         for shard in 0..self.shape.shards {
             let Some((_, holder)) = self.kube.term_of(shard) else {
                 return Some(format!("shard {shard} has no lease"));
@@ -460,6 +555,9 @@ impl World {
             for pod in self.engines_of(shard) {
                 let Some(engine) = &self.pods[pod].engine else { continue };
                 let node = &self.pods[pod].node;
+                if held.contains(node) {
+                    continue;
+                }
                 if node.rsplit('-').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0)
                     * self.shape.shards
                     > self.wanted_nodes()
@@ -486,6 +584,7 @@ impl World {
         if status.reason.as_deref() != Some("Available")
             && status.reason.as_deref() != Some("UnsupportedModification")
             && status.reason.as_deref() != Some("CrashLooping")
+            && status.reason.as_deref() != Some("CopyHeld")
         {
             return Some(format!(
                 "the reason is {:?}: {:?}",
@@ -501,8 +600,9 @@ impl World {
         let Some(group) = self.kube.group.clone() else { return };
         let status = group.status.clone().unwrap_or_default();
         let mut wrong = Vec::new();
+        let held = self.held();
         for members in status.node_groups.iter().map(|group| &group.node_group_members) {
-            for member in members {
+            for member in members.iter().filter(|member| !held.contains(&member.cache_cluster_id)) {
                 let Some(pod) = self
                     .pods
                     .iter()

@@ -41,6 +41,18 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What a later list does not show any more.
+    pub fn gone_in(&self, later: &Self) -> Vec<Update> {
+        let children = self.children.keys().filter(|key| !later.children.contains_key(*key));
+        let leases = self.leases.keys().filter(|name| !later.leases.contains_key(*name));
+        let pods = self.pods.keys().filter(|node| !later.pods.contains_key(*node));
+        children
+            .map(|key| Update::Child(key.clone(), None))
+            .chain(leases.map(|name| Update::Lease(name.clone(), None)))
+            .chain(pods.map(|node| Update::Pod(node.clone(), None)))
+            .collect()
+    }
+
     /// All of it, one by one.
     pub fn updates(&self) -> Vec<Update> {
         let mut updates = vec![Update::Group(self.group.clone())];
@@ -723,6 +735,8 @@ impl World {
         place.life += 1;
         place.frozen_until = 0;
         self.tell(|| format!("container of pod {pod} has ended{}", if in_order { " in order" } else { "" }));
+        // Somebody deleted the pod; what only it held went with it.
+        self.excuse_lost();
     }
 }
 

@@ -1,19 +1,26 @@
 //! `make simulate`: many seeds over all cores, or one with its story.
 
+use kagami_simulator::driver::{self, Many};
 use kagami_simulator::mutant::Mutant;
 use kagami_simulator::run::run;
 use kagami_simulator::script::{Script, Shape};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// A run is mostly small objects that come and go.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let mut seeds = 1..101;
+    let mut many = Many {
+        seeds: 1..101,
+        shape: None,
+        mutant: None,
+        jobs: driver::cores(),
+        within: None,
+        coverage: false,
+    };
     let mut story = false;
-    let mut shape = None;
-    let mut mutant = None;
     let mut file = None;
     let mut shrinks = false;
     let mut arguments = std::env::args().skip(1);
@@ -23,16 +30,30 @@ fn main() -> ExitCode {
             "--seeds" => {
                 let text = value();
                 let (from, to) = text.split_once("..").unwrap_or(("1", &text));
-                seeds = from.parse().unwrap_or(1)..to.parse::<u64>().unwrap_or(100) + 1;
+                many.seeds = from.parse().unwrap_or(1)..to.parse::<u64>().unwrap_or(100) + 1;
             }
             "--seed" => {
                 let seed: u64 = value().parse().unwrap_or(1);
-                seeds = seed..seed + 1;
+                many.seeds = seed..seed + 1;
                 story = true;
             }
             "--quiet" => story = false,
-            "--3x2" => shape = Some(Shape::three_by_two()),
-            "--mutant" => mutant = Mutant::parse(&value()),
+            "--3x2" => many.shape = Some(Shape::three_by_two()),
+            "--mutant" => {
+                let name = value();
+                many.mutant = Mutant::parse(&name);
+                if many.mutant.is_none() {
+                    eprintln!("{name} is none of {:?}", Mutant::ALL);
+                    return ExitCode::FAILURE;
+                }
+            }
+            "--jobs" => many.jobs = value().parse().unwrap_or(1),
+            // For that long, seeds that nobody has run before.
+            "--seconds" => {
+                many.within = Some(Duration::from_secs(value().parse().unwrap_or(60)));
+                many.seeds = driver::fresh();
+            }
+            "--coverage" => many.coverage = true,
             "--script" => file = Some(value()),
             "--shrink" => shrinks = true,
             other => {
@@ -47,17 +68,17 @@ fn main() -> ExitCode {
             eprintln!("{file} is no script");
             return ExitCode::FAILURE;
         };
-        return tell(&script, mutant);
+        return tell(&script, many.mutant);
     }
     if story || shrinks {
-        let mut script = Script::draw(seeds.start, shape);
+        let mut script = Script::draw(many.seeds.start, many.shape);
         if shrinks {
-            script = kagami_simulator::shrink::shrink(&script, mutant);
+            script = kagami_simulator::shrink::shrink(&script, many.mutant);
             println!("{}", serde_json::to_string_pretty(&script).unwrap_or_default());
         }
-        return tell(&script, mutant);
+        return tell(&script, many.mutant);
     }
-    kagami_simulator::driver::drive(seeds, shape, mutant)
+    driver::drive(&many)
 }
 
 fn tell(script: &Script, mutant: Option<Mutant>) -> ExitCode {

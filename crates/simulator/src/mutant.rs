@@ -1,7 +1,8 @@
 //! Planted bugs: Kagami as it would be with a mistake in it, so that it is known that the judges bite. They live here alone, around
 //! the mind and the hand and never in them; nothing of this crate is part of what is shipped.
 
-use kagami_core::observed::{Agent, Observed};
+use kagami_api::v1alpha1::ReplicationGroup;
+use kagami_core::observed::{Agent, Kind, ObjectKey, Observed};
 use kagami_cycle::Order;
 use kagami_protocol::{Command, EngineState, Role, StartData};
 
@@ -16,8 +17,10 @@ pub enum Mutant {
     NeverFences,
     /// Identities that own slots, or live, are forgotten.
     ForgetsOwners,
-    /// Objects that a late watch does not show (any more) are taken for gone, leases among them.
+    /// A StatefulSet that the group, as a late watch shows it, does not ask for is deleted.
     TrustsStaleReads,
+    /// A pod object that is gone is taken for the end of what ran in it.
+    DeletedIsDead,
     /// A node that cannot be asked is taken for dead.
     UnknownIsDown,
     /// A primary that is asked to go goes, before its replica took over.
@@ -40,12 +43,13 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PromotesTheOlder,
         Self::NoFenceBound,
         Self::NeverFences,
         Self::ForgetsOwners,
         Self::TrustsStaleReads,
+        Self::DeletedIsDead,
         Self::UnknownIsDown,
         Self::NoHandOver,
         Self::RecreatesOverData,
@@ -64,7 +68,7 @@ impl Mutant {
 }
 
 /// What the mistaken mind believes to see.
-pub fn observe(mutant: Option<Mutant>, observed: &mut Observed) {
+pub fn observe(mutant: Option<Mutant>, deleting: bool, observed: &mut Observed) {
     match mutant {
         Some(Mutant::PromotesTheOlder) => {
             for seen in observed.nodes.values_mut() {
@@ -83,12 +87,19 @@ pub fn observe(mutant: Option<Mutant>, observed: &mut Observed) {
             for lease in observed.leases.values_mut() {
                 lease.known_ms = u64::MAX / 4;
             }
-            for seen in observed.nodes.values_mut() {
-                if let Agent::Up(report) = &mut seen.agent
+            // Nor is a replica asked whether it still hears a primary that is silent.
+            let silent: Vec<String> = observed
+                .leases
+                .values()
+                .filter(|lease| observed.report(&lease.holder).is_none())
+                .map(|lease| lease.holder.rsplit_once('-').map_or("", |(shard, _)| shard).to_owned())
+                .collect();
+            for (node, seen) in &mut observed.nodes {
+                if silent.iter().any(|shard| node.starts_with(shard.as_str()))
+                    && let Agent::Up(report) = &mut seen.agent
                     && let Some(link) = report.engine.as_mut().and_then(|engine| engine.link.as_mut())
-                    && !link.up
                 {
-                    link.down_ms = 1_000_000;
+                    (link.up, link.down_ms) = (false, 1_000_000);
                 }
             }
         }
@@ -120,15 +131,21 @@ pub fn observe(mutant: Option<Mutant>, observed: &mut Observed) {
                 }
             }
         }
-        Some(Mutant::TrustsStaleReads) if observed.watching_ms < 5_000 => {
-            observed.leases.clear();
-            observed.formed = false;
-            for seen in observed.nodes.values_mut() {
-                if let Agent::Up(report) = &mut seen.agent {
-                    report.record = None;
-                    report.has_data = false;
-                }
-            }
+        Some(Mutant::DeletedIsDead) => {
+            let lost: Vec<(String, i64)> = observed
+                .leases
+                .values()
+                .filter(|lease| {
+                    let pod = observed.nodes.get(&lease.holder).and_then(|seen| seen.pod.as_ref());
+                    pod.is_none_or(|pod| pod.uid != lease.boot.pod_uid)
+                })
+                .map(|lease| (lease.boot.pod_uid.clone(), i64::MAX))
+                .collect();
+            observed.over.extend(lost);
+        }
+        Some(Mutant::DropsFinalizerEarly) if deleting => {
+            observed.children.clear();
+            observed.nodes.clear();
         }
         Some(Mutant::EmptyPrimaryServes) => {
             // Replicas' copies count for nothing.
@@ -145,6 +162,16 @@ pub fn observe(mutant: Option<Mutant>, observed: &mut Observed) {
         }
         _ => {}
     }
+}
+
+/// What the mistaken mind takes for superfluous: StatefulSets beyond the replicas that the group is seen to ask for.
+pub fn superfluous(mutant: Option<Mutant>, group: &ReplicationGroup, observed: &Observed) -> Vec<ObjectKey> {
+    let nodes = 1 + group.spec.replicas_per_node_group.unwrap_or(0).max(0) as usize;
+    let beyond = |name: &str| {
+        name.rsplit('-').next().and_then(|number| number.parse::<usize>().ok()).is_some_and(|n| n > nodes)
+    };
+    let keys = observed.children.keys().filter(|_| mutant == Some(Mutant::TrustsStaleReads));
+    keys.filter(|key| key.kind == Kind::StatefulSet && beyond(&key.name)).cloned().collect()
 }
 
 /// What the mistaken hand sends.

@@ -66,6 +66,8 @@ pub struct Process {
     pub cache: Snapshot,
     inbox: BTreeMap<u64, Update>,
     last_shown: BTreeMap<u8, Ms>,
+    /// The number of the last update that was shown of each object.
+    newest: BTreeMap<(u8, String), u64>,
     over: BTreeMap<String, i64>,
     dials: BTreeMap<String, Dial>,
     orders: BTreeMap<u64, (u64, u64)>,
@@ -113,6 +115,15 @@ impl Update {
             Self::Machine(..) => 3,
             Self::Group(..) => 4,
         }
+    }
+    /// Which object it shows.
+    fn object(&self) -> (u8, String) {
+        let name = match self {
+            Self::Child(key, _) => key.name.clone(),
+            Self::Lease(name, _) | Self::Pod(name, _) | Self::Machine(name, _) => name.clone(),
+            Self::Group(_) => String::new(),
+        };
+        (self.stream(), name)
     }
     fn same_object(&self, other: &Self) -> bool {
         match (self, other) {
@@ -172,6 +183,7 @@ impl World {
             cache: Snapshot::default(),
             inbox: BTreeMap::new(),
             last_shown: BTreeMap::new(),
+            newest: BTreeMap::new(),
             over: BTreeMap::new(),
             dials: BTreeMap::new(),
             orders: BTreeMap::new(),
@@ -207,9 +219,9 @@ impl World {
 
     /// Each second: read, and then take or renew.
     pub fn lead(&mut self, operator: usize, process: u64) {
-        let now = self.now;
+        let (now, mutant) = (self.now, self.mutant);
         let Some(own) = self.process(operator, process) else { return };
-        if own.leads && now - own.renewed >= GIVE_UP_MS {
+        if own.leads && now - own.renewed >= GIVE_UP_MS && mutant != Some(mutant::Mutant::TwoLeaders) {
             self.tell(|| format!("operator {operator} could not renew its lease"));
             self.kill_operator(operator);
             return;
@@ -229,6 +241,7 @@ impl World {
     pub fn led(&mut self, operator: usize, process: u64, led: Led) {
         let now = self.now;
         let me = format!("operator-{operator}");
+        let goes_on = self.mutant == Some(mutant::Mutant::TwoLeaders);
         let wall_s = (self.true_wall() + self.operators[operator].clock_ms) / 1000;
         let Some(own) = self.process(operator, process) else { return };
         match led {
@@ -238,6 +251,9 @@ impl World {
                     let mine = view
                         .as_ref()
                         .is_some_and(|view| view.holder == me && view.transitions == own.generation);
+                    if !mine && goes_on {
+                        return;
+                    }
                     if !mine {
                         self.tell(|| format!("operator {operator} lost its lease"));
                         self.kill_operator(operator);
@@ -282,7 +298,7 @@ impl World {
                 }
             }
             Led::Wrote { done: false, .. } => {
-                if own.leads {
+                if own.leads && !goes_on {
                     self.kill_operator(operator);
                 }
             }
@@ -326,15 +342,23 @@ impl World {
         let behind = stale.is_some();
         let until = self.operators[operator].lag_until;
         let Some(own) = self.process(operator, process) else { return };
+        let missed: Vec<Update> = stale.iter().flat_map(|stale| stale.gone_in(&current)).collect();
         own.cache = stale.unwrap_or_else(|| current.clone());
         if behind {
-            for update in current.updates() {
+            for update in missed.into_iter().chain(current.updates()) {
                 self.counter += 1;
                 let number = self.counter;
-                if let Some(own) = self.process(operator, process) {
-                    own.inbox.insert(number, update);
-                }
-                self.when(until, Event::Shown { operator, process, number });
+                // Each kind of object has a watch of its own, and is late by itself.
+                let stream = update.stream();
+                let Some(own) = self.process(operator, process) else { return };
+                let at = match own.last_shown.get(&stream) {
+                    Some(at) => *at,
+                    None => now + self.chance.below(until - now + 1),
+                };
+                let Some(own) = self.process(operator, process) else { return };
+                own.last_shown.insert(stream, at);
+                own.inbox.insert(number, update);
+                self.when(at, Event::Shown { operator, process, number });
             }
         }
         self.wake(operator, process, 1);
@@ -374,6 +398,12 @@ impl World {
         let merges = self.operators[operator].lag_until > now || self.chance.per_mille(50);
         let Some(own) = self.process(operator, process) else { return };
         let Some(update) = own.inbox.remove(&number) else { return };
+        // A watch never goes back: what was shown of an object since is later than this.
+        let newest = own.newest.entry(update.object()).or_default();
+        if *newest > number {
+            return;
+        }
+        *newest = number;
         // Events of one object are merged where a later one is there already.
         if merges && own.inbox.range(number..).any(|(_, later)| later.same_object(&update)) {
             return;
@@ -462,7 +492,10 @@ impl World {
         let mut observed =
             snapshot(("shop", "g"), shown, &own.written, memory.latest_status(&group), agent, wall, watching);
         memory.know(&mut observed, now);
-        mutant::observe(mutant, &mut observed);
+        mutant::observe(mutant, group.metadata.deletion_timestamp.is_some(), &mut observed);
+        for key in mutant::superfluous(mutant, &group, &observed) {
+            own.port.send(Ask::Delete(kagami_cycle::Target::Child(key), None));
+        }
         let tied = own
             .cache
             .leases

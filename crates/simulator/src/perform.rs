@@ -128,6 +128,7 @@ impl World {
                 {
                     return Next::Over(Err(refused));
                 }
+                self.judge_order(pod, doing.generation, order);
                 self.tell(|| format!("pod {pod} begins {:?} of term {}", short(&order.command), order.term));
                 self.begin_command(pod, order)
             }
@@ -339,6 +340,10 @@ impl World {
     fn promote(&mut self, pod: usize, force: bool) -> Next {
         self.end_script(pod);
         self.judge_promotion(pod);
+        if self.story.is_some() {
+            let nodes = self.text(pod, &["CLUSTER", "NODES"]).unwrap_or_default();
+            self.tell(|| format!("pod {pod} is promoted; it says: {}", nodes.trim().replace('\n', " | ")));
+        }
         let Some(cluster) = self.state(pod).and_then(|state| state.life.as_ref()).map(|life| life.cluster)
         else {
             return failed("the engine ended");

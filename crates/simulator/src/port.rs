@@ -86,6 +86,14 @@ impl Port {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sends something and waits for nothing.
+    pub fn send(&self, ask: Ask) {
+        let mut desk = self.desk();
+        desk.next += 1;
+        let number = desk.next;
+        desk.asked.push((number, ask));
+    }
+
     fn ask(&self, ask: Ask) -> impl Future<Output = Answered> + Send + use<> {
         let port = self.clone();
         let mut ask = Some(ask);
@@ -126,7 +134,7 @@ impl World for Port {
     async fn replace(&self, target: &Target, object: &Value) -> Result<Value, ApiError> {
         if self.mutant == Some(Mutant::ActsBeforeIntent) {
             // The intent is taken for written although it is only on its way.
-            drop(self.object(Ask::Replace(target.clone(), object.clone())));
+            self.send(Ask::Replace(target.clone(), object.clone()));
             return Ok(object.clone());
         }
         self.object(Ask::Replace(target.clone(), object.clone())).await

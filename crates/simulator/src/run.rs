@@ -1,8 +1,8 @@
 //! One run: the group is formed, the faults happen, everything is mended, and the group must come to rest.
 
-use crate::engine::Ms;
+use crate::engine::{Model, Ms};
 use crate::mutant::Mutant;
-use crate::script::Script;
+use crate::script::{Phase, Script};
 use crate::world::World;
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub struct Outcome {
     /// From the end of the faults to rest.
     pub rest_ms: Ms,
     /// Which fault met which phase.
-    pub coverage: BTreeMap<(&'static str, &'static str), u64>,
+    pub coverage: BTreeMap<(&'static str, Phase), u64>,
     /// Writes acknowledged.
     pub acknowledged: u64,
     /// What happened.
@@ -65,13 +65,14 @@ pub fn run(script: &Script, mutant: Option<Mutant>, told: bool) -> Outcome {
         let why =
             world.unrest().unwrap_or_else(|| format!("requests do not end: {}", world.judge.last_request));
         world.violate(format!("P4: the group did not come to rest: {why}"));
+        world.tell_all();
     }
     outcome(world, before, mended)
 }
 
 /// Runs until the group is as its spec says and nothing is sent any more.
 fn rests(world: &mut World, within: Ms, quiet: Ms) -> bool {
-    let until = world.now + within;
+    let (began, until) = (world.now, world.now + within);
     let mut looked = 0;
     while world.now < until && world.judge.violations.is_empty() {
         if !world.step() {
@@ -79,8 +80,9 @@ fn rests(world: &mut World, within: Ms, quiet: Ms) -> bool {
         }
         if world.now >= looked + 100 {
             looked = world.now;
-            let waited = world.now.saturating_sub(world.judge.last_request_ms) >= quiet;
-            if waited && world.unrest().is_none() {
+            let last = world.judge.last_request_ms.max(began);
+            // While nobody leads, nobody has anything to say.
+            if world.now >= last + quiet && world.leader().is_some() && world.unrest().is_none() {
                 return true;
             }
         }
@@ -102,5 +104,37 @@ fn outcome(world: World, before: u64, mended: Ms) -> Outcome {
         violations: world.judge.violations,
         story: world.story.unwrap_or_default(),
         digest,
+    }
+}
+
+impl World {
+    /// How everybody stands, for the story of a group that does not come to rest.
+    fn tell_all(&mut self) {
+        if self.story.is_none() {
+            return;
+        }
+        let pods: Vec<usize> = (0..self.pods.len()).filter(|pod| !self.pods[*pod].gone).collect();
+        for pod in pods {
+            let place = &self.pods[pod];
+            let engine = place.engine.as_ref().map(|engine| engine.view(self.now));
+            let agent = place
+                .agent
+                .as_ref()
+                .map(|agent| (&agent.state.boot, agent.state.describe(), &agent.state.trouble));
+            let line =
+                format!("pod {pod} is {} at {}: agent {agent:?}, engine {engine:?}", place.node, place.ip);
+            self.tell(|| line);
+        }
+        let status = self.kube.group.as_ref().and_then(|group| group.status.clone()).unwrap_or_default();
+        for condition in status.conditions {
+            self.tell(|| {
+                format!("condition {} {}: {}", condition.type_, condition.reason, condition.message)
+            });
+        }
+        let leases: Vec<String> =
+            self.kube.leases.iter().map(|(name, lease)| format!("lease {name}: {}", lease["spec"])).collect();
+        for lease in leases {
+            self.tell(|| lease);
+        }
     }
 }

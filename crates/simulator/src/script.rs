@@ -40,6 +40,12 @@ pub enum Fault {
     DrainPrimary { shard: usize },
     /// The pod object is removed at once, whatever still runs on the machine.
     ForceDeletePod { node: usize },
+    /// The pod object of the shard's primary is removed.
+    ForceDeletePrimary { shard: usize },
+    /// The machine of the shard's primary is cut from everybody; with the leader on its side, or not.
+    StrandPrimary { shard: usize, with_leader: bool, ms: u64 },
+    /// The shard's primary and one of its replicas do not hear each other.
+    LagReplica { shard: usize, ms: u64 },
     /// The machine loses its power, and comes back.
     PowerOff { machine: usize, ms: u64 },
     /// The machine is cut from everybody; what runs on it runs on.
@@ -92,6 +98,9 @@ impl Fault {
             Self::DeletePod { .. } => "delete pod",
             Self::DrainPrimary { .. } => "drain primary",
             Self::ForceDeletePod { .. } => "force-delete pod",
+            Self::ForceDeletePrimary { .. } => "force-delete pod",
+            Self::StrandPrimary { .. } => "strand primary",
+            Self::LagReplica { .. } => "lag replica",
             Self::PowerOff { .. } => "power off",
             Self::Isolate { .. } => "isolate machine",
             Self::Cut { .. } => "one-way cut",
@@ -116,6 +125,38 @@ impl Fault {
     }
 }
 
+/// The names of all faults, in the order of the table.
+pub const FAULTS: [&str; 28] = [
+    "kill engine",
+    "kill primary",
+    "kill container",
+    "delete pod",
+    "drain primary",
+    "force-delete pod",
+    "strand primary",
+    "lag replica",
+    "power off",
+    "isolate machine",
+    "one-way cut",
+    "partition",
+    "freeze machine",
+    "freeze node",
+    "kill operator",
+    "kill at request",
+    "freeze operator",
+    "api trouble",
+    "watch lag",
+    "clock jump",
+    "operator's clock",
+    "disk full",
+    "slow machine",
+    "delete lease",
+    "change replicas",
+    "refused spec",
+    "drain machine",
+    "delete group",
+];
+
 /// Who talks to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,8 +177,60 @@ pub enum Party {
 pub struct Timed {
     /// Milliseconds.
     pub at_ms: u64,
+    /// It waits until the group is in that phase, for [`AIM_MS`] at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
     /// What.
     pub fault: Fault,
+}
+
+/// For how long a fault that is aimed waits for its phase.
+pub const AIM_MS: u64 = 4_000;
+
+/// What a group is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// It is formed.
+    Forming,
+    /// A shard has lost its primary, and a copy lives.
+    Failover,
+    /// A shard's primary hands over.
+    Handover,
+    /// A shard has no live copy: it is started from a volume, or from nothing.
+    Restore,
+    /// A replica is missing.
+    Replacement,
+    /// It is deleted.
+    Deletion,
+    /// Nothing happens.
+    Rest,
+}
+
+impl Phase {
+    /// All, in the order of the table.
+    pub const ALL: [Self; 7] = [
+        Self::Forming,
+        Self::Failover,
+        Self::Handover,
+        Self::Restore,
+        Self::Replacement,
+        Self::Deletion,
+        Self::Rest,
+    ];
+
+    /// In one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forming => "forming",
+            Self::Failover => "failover",
+            Self::Handover => "handover",
+            Self::Restore => "restore",
+            Self::Replacement => "replacement",
+            Self::Deletion => "deletion",
+            Self::Rest => "rest",
+        }
+    }
 }
 
 /// A schedule.
@@ -195,10 +288,30 @@ impl Script {
         let shape = shape.unwrap_or(drawn);
         let mut faults = Vec::new();
         let mut at_ms = chance.between(50, 1_500);
-        // Bursts: a first fault that makes Kagami act, and others while it does.
+        let timed = |at_ms, fault| Timed { at_ms, phase: None, fault };
+        // Bursts: a first fault that makes Kagami act, and others while it does; some of them wait for what it will be at.
         for _ in 0..chance.between(1, 3) {
-            faults.push(Timed { at_ms, fault: Self::disturbance(&mut chance, &shape) });
             let mut within = at_ms;
+            // Some begin with what a promise is about: a copy that is behind, a primary that nobody hears.
+            let shard = chance.below(shape.shards as u64) as usize;
+            match chance.below(10) {
+                0 => {
+                    faults.push(timed(at_ms, Fault::LagReplica { shard, ms: chance.between(500, 8_000) }));
+                    within += chance.between(100, 1_500);
+                    let ends = [Fault::KillPrimary { shard }, Fault::DrainPrimary { shard }];
+                    faults.extend(chance.pick(&ends).map(|fault| timed(within, fault.clone())));
+                }
+                1 => {
+                    let with_leader = shape.operators > 1 && chance.per_mille(500);
+                    let ms = chance.between(2_000, 25_000);
+                    faults.push(timed(at_ms, Fault::StrandPrimary { shard, with_leader, ms }));
+                    if chance.per_mille(700) {
+                        within += chance.below(500);
+                        faults.push(timed(within, Fault::ForceDeletePrimary { shard }));
+                    }
+                }
+                _ => faults.push(timed(at_ms, Self::disturbance(&mut chance, &shape))),
+            }
             for _ in 0..chance.between(2, 5) {
                 within += if chance.per_mille(700) { chance.below(400) } else { chance.between(400, 4_000) };
                 let fault = if chance.per_mille(550) {
@@ -206,16 +319,24 @@ impl Script {
                 } else {
                     Self::disturbance(&mut chance, &shape)
                 };
-                faults.push(Timed { at_ms: within, fault });
+                let aims = [Phase::Failover, Phase::Handover, Phase::Restore, Phase::Replacement];
+                let phase = if chance.per_mille(250) { chance.pick(&aims).copied() } else { None };
+                faults.push(Timed { at_ms: within, phase, fault });
             }
             at_ms = within + chance.between(500, 12_000);
         }
-        if chance.per_mille(25) {
-            faults.push(Timed { at_ms, fault: Fault::DeleteGroup });
-            faults.push(Timed {
-                at_ms: at_ms + chance.below(500),
-                fault: Self::complication(&mut chance, &shape),
-            });
+        if chance.per_mille(60) {
+            // At the end, or in the midst of it.
+            let at_ms = if chance.per_mille(700) { at_ms } else { chance.below(at_ms) };
+            faults.push(timed(at_ms, Fault::DeleteGroup));
+            for _ in 0..chance.between(1, 4) {
+                let fault = if chance.per_mille(550) {
+                    Self::complication(&mut chance, &shape)
+                } else {
+                    Self::disturbance(&mut chance, &shape)
+                };
+                faults.push(Timed { at_ms: at_ms + chance.below(800), phase: Some(Phase::Deletion), fault });
+            }
         }
         faults.sort_by_key(|timed| timed.at_ms);
         Self { seed, shape, faults }
@@ -280,6 +401,7 @@ impl Script {
 
     /// How long the faults last, and their effects.
     pub fn ends_ms(&self) -> u64 {
-        self.faults.iter().map(|timed| timed.at_ms).max().unwrap_or(0)
+        let waits = |timed: &Timed| if timed.phase.is_some() { AIM_MS } else { 0 };
+        self.faults.iter().map(|timed| timed.at_ms + waits(timed)).max().unwrap_or(0)
     }
 }

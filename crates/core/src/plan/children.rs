@@ -42,7 +42,12 @@ pub(super) fn rule(
         }
     }
     for wanted in built.objects(frozen, setting) {
-        ensure(wanted, observed, plan);
+        // What a node is created with stays; made now, all copies of its shard might land in one zone for good (P8).
+        if let Some(why) = no_zone_yet(frozen, &wanted.key, observed) {
+            plan.wait(Reason::ZoneNotFound, wanted.key.name.clone(), why);
+        } else {
+            ensure(wanted, observed, plan);
+        }
     }
     let policy = key(Kind::NetworkPolicy, &group.name);
     if group.ingress.is_none()
@@ -52,6 +57,20 @@ pub(super) fn rule(
         let act = Act::Delete { key: policy, uid: uid.to_owned() };
         plan.steps.push(Step { act, reason: Reason::Creating, event: String::new(), warning: false });
     }
+}
+
+/// Why a node cannot be made yet: its zone is chosen first.
+fn no_zone_yet(frozen: &Frozen, key: &ObjectKey, observed: &Observed) -> Option<&'static str> {
+    let inputs = frozen.inputs.get(&key.name).filter(|_| key.kind == Kind::StatefulSet)?;
+    if inputs.zone.is_some() || observed.children.contains_key(key) {
+        return None;
+    }
+    if observed.machines.is_empty() {
+        return Some("no machine is known yet; its zone is chosen first");
+    }
+    frozen.desired.multi_az.then_some(
+        "with multiAZEnabled its zone is chosen first, and no machine that takes pods bears the label topology.kubernetes.io/zone",
+    )
 }
 
 /// All objects whose shape does not depend on who serves.

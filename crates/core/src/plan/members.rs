@@ -156,6 +156,17 @@ fn follow(
         if !engine.complete || engine.loading || !link_up {
             plan.wait(Reason::AwaitingSync, node, format!("it is not in sync with {} yet", primary.node));
             plan.again(250);
+        } else if primary.serving && report.term < primary.term {
+            // It followed by itself. What it holds is of this term now, and its note is to say so: else it would be taken for an
+            // older copy than its equal.
+            plan.order(Order {
+                node,
+                boot: &report.boot,
+                term: primary.term,
+                role: engine.role,
+                command: Command::KeepTerm,
+                reason: Reason::RecoveringNode,
+            });
         }
         return;
     }
@@ -168,8 +179,9 @@ fn follow(
             .cluster
             .as_ref()
             .is_some_and(|cluster| crate::observed::own_slots(cluster).next().is_some());
-        if settled && !slots {
-            // Its agent is at it: it was started as a replica and follows as soon as it has met the primary.
+        if settled && !slots && !engine.complete {
+            // Its agent is at it: it was started as a replica and follows as soon as it has met the primary. One with a whole copy
+            // was a primary until another took all its slots, and nobody but us makes it follow.
             plan.wait(Reason::FormingCluster, node, "it joins the cluster");
             plan.again(250);
             return;

@@ -238,6 +238,15 @@ pub(crate) fn scene_of<'a>(
         let seen = observed.nodes.entry(node.clone()).or_default();
         seen.pod = read.pod.clone();
         seen.agent = read.agent.clone();
+        let shard = desired.shards.iter().find(|shard| shard.nodes.iter().any(|each| each.name == *node));
+        let term = shard.and_then(|shard| observed.leases.get(&shard.id)).map_or(0, |lease| lease.term);
+        if let Agent::Up(report) = &mut seen.agent
+            && report.engine.is_some()
+            && report.term == 0
+        {
+            // Whoever runs was told the term, unless the drawing says otherwise.
+            report.term = term;
+        }
     }
     let mut scene = Scene { desired, observed, setting: setting() };
     scene.gossip();

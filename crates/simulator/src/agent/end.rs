@@ -34,6 +34,9 @@ impl World {
             self.at(20, Event::Stopping { pod, life });
             return;
         }
+        if self.now - since < HANDOVER_MS {
+            self.judge_going(pod);
+        }
         self.end_engine(pod);
         self.store(pod);
         self.publish(pod);

@@ -40,6 +40,7 @@ impl World {
         self.look(pod);
         if self.pods[pod].agent.as_ref().is_some_and(|agent| agent.doing.is_none()) {
             self.settle(pod);
+            self.judge_source(pod);
         }
         self.keep_note(pod);
         let now = self.agent_ms(pod);
@@ -85,7 +86,8 @@ impl World {
         let view = engine.view(now);
         let persistence = engine.persistence(now);
         let sent_ms = self.agent_ms(pod);
-        let wall = self.wall(self.pods[pod].machine);
+        // The engine counts seconds by the same clock: where that jumps, both do.
+        let wall = self.true_wall();
         let Some(agent) = self.pods[pod].agent.as_mut() else { return };
         let boot = agent.state.boot.clone();
         let seen = Seen { view, persistence, sent_ms, wall_sent_ms: wall, wall_answered_ms: wall };

@@ -14,6 +14,12 @@ impl Engine {
         if !header.replica {
             cluster.set_as_primary(index);
             cluster.nodes[index].shard = header.shard;
+            // A replica that followed before it knew its primary's shard is of that one too (`updateShardId`).
+            let id = cluster.nodes[index].id;
+            let me = cluster.me_mut();
+            if me.replica && me.primary == Some(id) {
+                me.shard = header.shard;
+            }
             return;
         }
         let primary = header.primary.and_then(|id| cluster.index(id));

@@ -86,6 +86,11 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Whether the replication user may log in.
+    pub fn lets_replicas_in(&self) -> bool {
+        self.source_open
+    }
+
     /// A process begins on what its disk holds, with the `nodes.conf` that an earlier life left, if it was kept.
     #[must_use]
     pub fn begin(config: EngineConfig, disk: &Disk, nodes: Option<&NodesConf>, seed: u64, now: Ms) -> Self {

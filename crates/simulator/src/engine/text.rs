@@ -130,13 +130,13 @@ impl Engine {
     }
 
     pub(super) fn lag_s(&self, replica: &super::replication::ReplicaLink, now: Ms) -> i64 {
-        // A replica that is still being sent the data never acknowledged anything.
-        let lag = if replica.online { now.saturating_sub(replica.heard_ms) / 1000 } else { 0 };
+        // A replica that is still being sent the data never acknowledged anything. Engines subtract whole seconds of their clock.
+        let lag = if replica.online { now / 1000 - (replica.heard_ms / 1000).min(now / 1000) } else { 0 };
         i64::try_from(lag).unwrap_or(i64::MAX)
     }
 
     pub(super) fn down_s(&self, now: Ms) -> u64 {
-        self.repl.source.as_ref().map_or(0, |source| now.saturating_sub(source.down_since_ms) / 1000)
+        self.repl.source.as_ref().map_or(0, |source| (now / 1000).saturating_sub(source.down_since_ms / 1000))
     }
 
     pub(super) fn cluster_info(&self) -> String {

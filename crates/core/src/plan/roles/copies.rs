@@ -26,23 +26,7 @@ impl View<'_> {
 
     /// No live node holds a whole copy: the best volume is restored, or the shard starts empty.
     pub(super) fn no_live_copy(&self, lease: &ShardLease, plan: &mut Plan) -> Option<Primary> {
-        // A transfer that was under way ends by itself, whole or not: within moments of its primary's death, or `repl-timeout`.
-        if let Some(node) = self.nodes().find(|node| {
-            self.observed.engine(node).is_some_and(|engine| {
-                let transfer = engine.loading || engine.link.as_ref().is_some_and(|link| link.syncing);
-                engine.role == Some(Role::Replica) && (transfer || self.just_died(lease))
-            })
-        }) {
-            let node = node.to_owned();
-            plan.wait(
-                Reason::NoLiveCopy,
-                &*self.shard.id,
-                format!("{node} is receiving or loading a copy; it may be whole"),
-            );
-            plan.again(100);
-            return None;
-        }
-        if self.park_half_copies(lease, plan) {
+        if self.receives_a_copy(Some(lease), plan) || self.park_half_copies(lease.term, plan) {
             return None;
         }
         for node in self.nodes() {
@@ -114,9 +98,28 @@ impl View<'_> {
         Some(self.primary(&raised, false))
     }
 
+    /// A transfer that is under way ends by itself, whole or not: within moments of its primary's death, or `repl-timeout`.
+    pub(super) fn receives_a_copy(&self, lease: Option<&ShardLease>, plan: &mut Plan) -> bool {
+        let receives = self.nodes().find(|node| {
+            self.observed.engine(node).is_some_and(|engine| {
+                let transfer = engine.loading || engine.link.as_ref().is_some_and(|link| link.syncing);
+                let just_died = || lease.is_some_and(|lease| self.just_died(lease));
+                engine.role == Some(Role::Replica) && (transfer || just_died())
+            })
+        });
+        let Some(node) = receives.map(str::to_owned) else { return false };
+        plan.wait(
+            Reason::NoLiveCopy,
+            &*self.shard.id,
+            format!("{node} is receiving or loading a copy; it may be whole"),
+        );
+        plan.again(100);
+        true
+    }
+
     /// A replica whose primary went before it was in sync holds nothing whole, but what it had before is put aside beside it:
     /// parked, it has that back, and is judged by it.
-    fn park_half_copies(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
+    pub(super) fn park_half_copies(&self, term: u64, plan: &mut Plan) -> bool {
         let half: Vec<(&str, &Report)> = self
             .nodes()
             .filter_map(|node| {
@@ -125,7 +128,7 @@ impl View<'_> {
             })
             .collect();
         for (node, report) in &half {
-            self.park(node, &report.boot, lease.term, false, plan);
+            self.park(node, &report.boot, term, false, plan);
         }
         if let Some((node, _)) = half.first() {
             let words = format!(

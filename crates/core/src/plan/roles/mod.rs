@@ -18,7 +18,7 @@ use crate::desired::{ClusterMode, Desired, DesiredShard};
 use crate::engine;
 use crate::observed::{Cause, Life, Observed, Rebirth, ShardLease, is_primary};
 use kagami_api::{names, reason::Reason};
-use kagami_protocol::{Command, Report, Role, Start, StartData, StartRole};
+use kagami_protocol::{Command, EngineView, Report, Role, Start, StartData, StartRole};
 
 /// How long a copy that cannot be reached is waited for before a shard without a live copy is started without it.
 ///
@@ -75,13 +75,21 @@ impl View<'_> {
         // Once it has served, a primary without slots is one that has just been restored: nobody may meet it before it has
         // claimed them, or older claims would take its keys.
         let whole = !lease.served || is_primary(engine);
+        // Before, the engines may have elected another over it: then it will never get them.
+        let outvoted = !lease.served && !is_primary(engine) && {
+            let of_others = |(node, _, engine): &(&str, &Report, &EngineView)| {
+                *node != lease.holder && is_primary(engine)
+            };
+            self.group.cluster_mode == ClusterMode::Enabled && self.live_copies().iter().any(of_others)
+        };
         // The one before it may still serve from the lesser copy: it has to make way first.
         let way = lease.undoing().is_none()
             || lease
                 .previous
                 .as_ref()
                 .is_none_or(|(node, boot)| self.observed.life(node, boot) != Life::Alive);
-        let running = report.boot == lease.boot && engine.role == Some(Role::Primary) && whole && way;
+        let running =
+            report.boot == lease.boot && engine.role == Some(Role::Primary) && whole && !outvoted && way;
         // An engine that was promoted by the lease shows the role; one that lost it to an election shows a replica.
         running.then(|| self.primary(lease, true))
     }
@@ -118,15 +126,20 @@ impl View<'_> {
             let lease = self.raise(None, node, report, Cause::Adopted, plan);
             return Some(self.primary(&lease, self.observed.engine(node).is_some_and(is_primary)));
         }
-        if let Some(absent) =
-            self.nodes().find(|node| self.observed.parked(node).is_none() && !self.cannot_hold_a_copy(node))
-        {
+        if let Some(absent) = self.nodes().find(|node| {
+            let asked = self.observed.parked(node).is_some() || self.observed.engine(node).is_some();
+            !asked && !self.cannot_hold_a_copy(node)
+        }) {
             let absent = absent.to_owned();
             plan.wait(
                 Reason::WaitingForAgent,
                 &*absent,
                 "its volume or memory may hold a copy: the node group is not formed without asking it",
             );
+            return None;
+        }
+        // Everybody was asked, and whoever runs holds nothing whole (yet).
+        if self.receives_a_copy(None, plan) || self.park_half_copies(self.next_term() - 1, plan) {
             return None;
         }
         let best = self.best_volume(None);

@@ -7,7 +7,7 @@ use crate::observed::{Agent, ShardLease, is_primary};
 use crate::plan::Plan;
 use crate::plan::step::Order;
 use kagami_api::reason::Reason;
-use kagami_protocol::{Boot, Command, ELECTION_BOUND_MS, FENCE_BOUND_MS, Report, Role};
+use kagami_protocol::{Boot, Command, ELECTION_BOUND_MS, EngineState, FENCE_BOUND_MS, Report, Role};
 
 /// How much longer than its bound an election is waited for: the order's way, and the plan's own pace.
 const ELECTION_SLACK_MS: u64 = 500;
@@ -86,11 +86,47 @@ impl View<'_> {
         ended || last.fenced || last.guard && silent_ms >= FENCE_BOUND_MS
     }
 
+    /// Another node that the holder follows, which the lease does not relieve: only the engines can have elected it. What it says
+    /// of itself may be older than that, and an elected primary fences itself only once it is confirmed.
+    fn follows_another(&self, lease: &ShardLease) -> Option<&str> {
+        let followed = &self.observed.engine(&lease.holder)?.link.as_ref()?.host;
+        let clustered = self.group.cluster_mode == ClusterMode::Enabled;
+        let node = self.nodes().filter(|_| clustered).find(|node| {
+            let pod = self.observed.nodes.get(*node).and_then(|seen| seen.pod.as_ref());
+            pod.and_then(|pod| pod.ip.as_ref()) == Some(followed)
+        })?;
+        let relieved = lease.previous.as_ref().is_some_and(|(previous, _)| previous == node);
+        let over = match &self.observed.nodes.get(node)?.agent {
+            Agent::Up(report) => report.state == EngineState::Parked || report.fenced,
+            Agent::Silent { silent_ms, last } => {
+                let led = last.engine.as_ref().is_some_and(is_primary);
+                self.observed.ended(node, &last.boot) || led && self.silenced(node, last, *silent_ms)
+            }
+            Agent::Unheard => {
+                let pod = self.observed.nodes.get(node).and_then(|seen| seen.pod.as_ref());
+                pod.is_some_and(|pod| pod.terminated)
+            }
+        };
+        (node != lease.holder && !relieved && !over).then_some(node)
+    }
+
     /// P2: a third primary, which neither the lease nor its predecessor names, holds a promotion back until it is fenced.
     fn rivalled(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
         let of_lease = |node: &str, boot: &Boot| {
             lease.previous.as_ref().is_some_and(|(previous, of)| previous == node && of == boot)
         };
+        if let Some(elected) = self.follows_another(lease) {
+            plan.wait(
+                Reason::FencingPrimary,
+                elected,
+                format!(
+                    "{} follows it, so the engines have elected it; it is to say so itself",
+                    lease.holder
+                ),
+            );
+            plan.again(100);
+            return true;
+        }
         for node in self.nodes().filter(|node| *node != lease.holder) {
             match self.observed.nodes.get(node).map(|seen| &seen.agent) {
                 Some(Agent::Up(report))
