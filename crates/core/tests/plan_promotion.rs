@@ -172,3 +172,16 @@ fn a_holder_that_follows_whom_the_engines_elected_is_not_promoted_back() {
     let planned = table(&of("primary 95 epoch 9").plan().1);
     assert!(planned.contains("raise 0001 to term 2 holder 0001-002 (adopted)"), "{planned}");
 }
+
+/// Simulator, seed 10448: the one before the holder came back in another life, and was elected in that.
+#[test]
+fn a_holder_that_follows_a_later_life_of_the_one_before_it_is_not_promoted_back() {
+    let scene = draw(
+        "3x2 cluster formed\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause death served
+         lease 0002 holder 0002-001 served\n lease 0003 holder 0003-001 served\n 0001-001 replica 90 of 0001-002 boot 2
+         0001-002 replica 90 of 0001-001\n 0002-001 primary 9\n 0002-002 replica 9 of 0002-001
+         0003-001 primary 9\n 0003-002 replica 9 of 0003-001",
+    );
+    let planned = table(&scene.plan().1);
+    assert!(planned.contains("wait FencingPrimary 0001-001") && !planned.contains("promote"), "{planned}");
+}

@@ -95,8 +95,17 @@ impl View<'_> {
             let pod = self.observed.nodes.get(*node).and_then(|seen| seen.pod.as_ref());
             pod.and_then(|pod| pod.ip.as_ref()) == Some(followed)
         })?;
-        let relieved = lease.previous.as_ref().is_some_and(|(previous, _)| previous == node);
-        let over = match &self.observed.nodes.get(node)?.agent {
+        let agent = &self.observed.nodes.get(node)?.agent;
+        // In that life only: what runs there since was let in, and may have been elected.
+        let relieved = lease.previous.as_ref().is_some_and(|(previous, boot)| {
+            let same = match agent {
+                Agent::Up(report) => report.boot == *boot,
+                Agent::Silent { last, .. } => last.boot == *boot,
+                Agent::Unheard => true,
+            };
+            previous == node && same
+        });
+        let over = match agent {
             Agent::Up(report) => report.state == EngineState::Parked || report.fenced,
             Agent::Silent { silent_ms, last } => {
                 let led = last.engine.as_ref().is_some_and(is_primary);
