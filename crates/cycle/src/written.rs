@@ -13,7 +13,9 @@ const UNSEEN_MS: u64 = 10_000;
 
 /// What this process wrote, by namespace and object, and when.
 #[derive(Default)]
-pub struct Written(Mutex<BTreeMap<(String, Target), (Shared<Value>, i64)>>);
+pub struct Written(Mutex<Noted>);
+
+type Noted = BTreeMap<(String, Target), (Shared<Value>, i64)>;
 
 impl Written {
     /// Notes an object as the apiserver answered it, at that time (milliseconds since the Unix epoch).
@@ -28,7 +30,7 @@ impl Written {
     pub fn forget_group(&self, namespace: &str, group: &str) {
         self.lock().retain(|(space, _), (object, _)| space != namespace || label(object) != Some(group));
     }
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Target), (Shared<Value>, i64)>> {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// The newer of what was seen and what was written; what was written is dropped once it was seen.
