@@ -118,7 +118,9 @@ impl View<'_> {
     /// No lease: the shard was never formed, or somebody deleted the lease.
     pub(super) fn birth(&self, plan: &mut Plan) -> Option<Primary> {
         let living: Vec<_> = self.live_copies();
-        let everybody = self.nodes().all(|node| self.observed.report(node).is_some());
+        // P1: whoever has no report may hold the better copy, unless it cannot hold any.
+        let everybody =
+            self.nodes().all(|node| self.observed.report(node).is_some() || self.cannot_hold_a_copy(node));
         if let Some((node, report, _)) =
             living.iter().find(|(_, _, engine)| is_primary(engine)).or(living.first().filter(|_| everybody))
         {
@@ -136,6 +138,12 @@ impl View<'_> {
                 &*absent,
                 "its volume or memory may hold a copy: the node group is not formed without asking it",
             );
+            return None;
+        }
+        // P1: a live copy is adopted above once everybody has a word; until then it is not passed over.
+        if let Some((node, ..)) = living.first() {
+            let node = (*node).to_owned();
+            plan.wait(Reason::WaitingForAgent, &*node, "it holds a live copy; the others are asked first");
             return None;
         }
         // Everybody was asked, and whoever runs holds nothing whole (yet).
