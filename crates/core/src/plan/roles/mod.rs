@@ -118,9 +118,8 @@ impl View<'_> {
     /// No lease: the shard was never formed, or somebody deleted the lease.
     pub(super) fn birth(&self, plan: &mut Plan) -> Option<Primary> {
         let living: Vec<_> = self.live_copies();
-        // P1: whoever has no report may hold the better copy, unless it cannot hold any.
-        let everybody =
-            self.nodes().all(|node| self.observed.report(node).is_some() || self.cannot_hold_a_copy(node));
+        // P2: whoever has no report may still be the primary, whatever became of its pod.
+        let everybody = self.nodes().all(|node| self.observed.report(node).is_some());
         if let Some((node, report, _)) =
             living.iter().find(|(_, _, engine)| is_primary(engine)).or(living.first().filter(|_| everybody))
         {
