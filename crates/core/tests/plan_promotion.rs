@@ -90,6 +90,34 @@ fn a_third_primary_that_the_lease_does_not_name_is_fenced_before_anybody_is_prom
     }
 }
 
+/// Found by the simulator (seed 11903): the holder of the term waited for a fence, and the returned one was taken for elected.
+#[test]
+fn p1_a_primary_of_an_earlier_term_that_comes_back_was_not_elected() {
+    let first = |fenced: &str| {
+        format!(
+            "lease 0001 term 3 holder 0001-003 previous 0001-002 cause death served
+             0001-001 primary 295 data 1 295 foreign {fenced}\n 0001-002 parked boot 2\n 0001-003 replica 1575 of 0001-002 down 900 data 2 1575"
+        )
+    };
+    let others = "lease 0002 term 1 holder 0002-001 served\n 0002-001 primary 5\n 0002-002 replica 5 of 0002-001\n 0002-003 replica 5 of 0002-001
+         lease 0003 term 1 holder 0003-001 served\n 0003-001 primary 5\n 0003-002 replica 5 of 0003-001\n 0003-003 replica 5 of 0003-001";
+    let planned = |fenced: &str| {
+        let text = format!("3x3 cluster formed\n {}\n {others}", first(fenced));
+        table(&draw(&text).plan().1)
+    };
+    let waits = planned("");
+    assert!(waits.contains("wait FencingPrimary 0001-001") && !waits.contains("raise 0001"), "{waits}");
+    assert!(!waits.contains("0001-003 term 3: promote"), "{waits}");
+    let fenced = planned("fenced");
+    assert!(fenced.contains("order 0001-003 term 3: promote"), "{fenced}");
+    // One that its fellow replica follows was elected, although only the follower has learnt of the latest term.
+    let text = format!(
+        "3x3 cluster formed\n lease 0001 term 2 holder 0001-002 served\n 0001-001 primary 300 data 1 300\n 0001-002 parked boot 2
+         0001-003 replica 300 of 0001-001 data 2 300\n {others}"
+    );
+    assert!(table(&draw(&text).plan().1).contains("raise 0001 to term 3 holder 0001-001 (adopted)"));
+}
+
 #[test]
 fn a_replica_that_is_in_sync_with_somebody_else_takes_nothing_over() {
     let scene = draw(

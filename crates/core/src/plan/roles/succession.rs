@@ -35,11 +35,18 @@ impl View<'_> {
         if self.group.cluster_mode != ClusterMode::Enabled {
             return None;
         }
-        let (node, report, _) = self
-            .live_copies()
-            .into_iter()
+        let copies = self.live_copies();
+        let data_term = |report: &Report| report.record.as_ref().map_or(0, |record| record.data_term);
+        let (node, report, _) = copies
+            .iter()
             .filter(|(node, _, engine)| {
                 *node != lease.holder && engine.role == Some(Role::Primary) && is_primary(engine)
+            })
+            // P1: a primary of an earlier term that was cut off and came back was not elected, whatever slots it claims.
+            .filter(|(_, report, engine)| {
+                !copies.iter().any(|(_, other, its)| {
+                    data_term(other) > data_term(report) && its.replid != engine.replid
+                })
             })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
         // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
