@@ -259,6 +259,32 @@ fn within_a_term_only_a_copy_that_had_lost_its_primary_long_before_is_stale() {
     assert!(table(&together.plan().1).contains("order 0001-002 term 6: promote"));
 }
 
+// A copy that cannot be asked.
+
+/// Found by the simulator (seed 12101): the replica that had every confirmed write was cut off for seconds as the primary died, and the
+/// one that lagged was promoted; as the first came back, it copied from it.
+#[test]
+fn p1_a_replica_out_of_reach_that_was_further_is_waited_for_a_minute() {
+    let planned = |mode: &str, silent: u64, offset: i64| {
+        table(
+            &draw(&format!(
+                "1x3 {mode} formed\n lease 0001 term 5 holder 0001-001 served\n 0001-001 parked boot 2
+                 0001-002 replica 900 of 0001-001 down 30000 data 5 900
+                 0001-003 silent {silent} replica {offset} of 0001-001 data 5 {offset}"
+            ))
+            .plan()
+            .1,
+        )
+    };
+    for mode in ["plain", "cluster"] {
+        let waits = planned(mode, 20_000, 1000);
+        assert!(waits.contains("wait PrimaryDown 0001-001") && !waits.contains("promote"), "{waits}");
+        for goes_on in [planned(mode, 60_000, 1000), planned(mode, 20_000, 900), planned(mode, 20_000, 800)] {
+            assert!(goes_on.contains("order 0001-002 term 6: promote"), "{goes_on}");
+        }
+    }
+}
+
 // Volumes that cannot be loaded.
 
 #[test]

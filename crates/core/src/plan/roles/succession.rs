@@ -217,6 +217,20 @@ impl View<'_> {
             (report.record.as_ref().map_or(0, |record| record.data_term), engine.offset)
         };
         let best = copies.first().map(rank);
+        if let Some((node, offset)) =
+            copies.first().and_then(|(_, report, engine)| self.further_out_of_reach(report, engine))
+        {
+            plan.wait(
+                Reason::PrimaryDown,
+                &lease.holder,
+                format!(
+                    "{node} cannot be asked, and was further (offset {offset}) when it was last heard than any copy that can be: it is \
+                     waited for, a minute at most. If it is gone for good, delete its pod"
+                ),
+            );
+            plan.again(500);
+            return None;
+        }
         let in_office = copies.iter().find(|copy| Some(rank(copy)) == best && is_primary(copy.2));
         if let Some((node, report, engine)) = in_office.or(copies.first()) {
             if engine.role != Some(Role::Primary)
@@ -240,6 +254,28 @@ impl View<'_> {
             return None;
         }
         self.no_live_copy(lease, plan)
+    }
+
+    /// P1: a replica that cannot be asked for less than a minute, and was further when it was last heard than the best copy that
+    /// can be asked. Its name and offset.
+    fn further_out_of_reach(&self, best: &Report, of_best: &EngineView) -> Option<(String, i64)> {
+        let data_term = |report: &Report| report.record.as_ref().map_or(0, |record| record.data_term);
+        self.nodes().find_map(|node| {
+            let seen = self.observed.nodes.get(node)?;
+            let Agent::Silent { last, .. } = &seen.agent else { return None };
+            let engine = last
+                .engine
+                .as_ref()
+                .filter(|engine| engine.complete && engine.role == Some(Role::Replica))?;
+            let further = if engine.replid == of_best.replid {
+                engine.offset > of_best.offset
+            } else {
+                data_term(last) > data_term(best)
+            };
+            let here = seen.pod.as_ref().is_some_and(|pod| pod.uid == last.boot.pod_uid && !pod.deleting);
+            let waits = here && !self.observed.ended(node, &last.boot) && !self.waited_for(node);
+            (further && waits).then(|| (node.to_owned(), engine.offset))
+        })
     }
 
     /// P2: a copy of the shard that the other side of a partition may have elected: it cannot be asked, nor can so many of the
