@@ -213,3 +213,21 @@ fn a_holder_that_follows_a_later_life_of_the_one_before_it_is_not_promoted_back(
     let planned = table(&scene.plan().1);
     assert!(planned.contains("wait FencingPrimary 0001-001") && !planned.contains("promote"), "{planned}");
 }
+
+/// Found by the simulator (seed 10132): elected before it had copied, and outvoted again, it was taken for a node that is still joining.
+#[test]
+fn p4_a_primary_without_slots_that_has_a_history_is_told_to_follow() {
+    let planned = |offset: u64| {
+        table(
+            &draw(&format!(
+                "1x2 cluster formed\n lease 0001 term 3 holder 0001-002 served
+                 0001-001 primary {offset} slotless incomplete\n 0001-002 primary 100"
+            ))
+            .plan()
+            .1,
+        )
+    };
+    let followed = planned(4400);
+    assert!(followed.contains("order 0001-001 term 3: replicate"), "{followed}");
+    assert!(planned(0).contains("wait FormingCluster 0001-001"), "its agent is at it");
+}
