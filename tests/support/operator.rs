@@ -69,8 +69,13 @@ pub(crate) async fn kill_all(story: &Story) -> Result<()> {
     let names: Vec<String> = all.iter().map(ResourceExt::name_any).collect();
     let home = namespace();
     let kills = names.iter().map(|name| cluster::kill_process(&home, name, CONTAINER, "pid1", "KILL"));
-    for outcome in futures::future::join_all(kills).await {
-        outcome?;
+    let outcomes = futures::future::join_all(kills).await;
+    // One that has not started has no process to kill (a fault before this one took its predecessor); its pod goes like the others.
+    let killed = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    for outcome in outcomes {
+        if let Err(error) = outcome {
+            ensure!(killed > 0 && error.to_string().contains("no started container"), error);
+        }
     }
     for name in &names {
         let now = DeleteParams::default().grace_period(0);
