@@ -65,18 +65,19 @@ pub(crate) async fn well(story: &Story) -> Result<()> {
 /// Every operator process dies at once, and so do their pods, so that no back-off stands between death and return.
 pub(crate) async fn kill_all(story: &Story) -> Result<()> {
     let api: Api<Pod> = Api::namespaced(story.client.clone(), &namespace());
-    let all = pods(story).await?;
-    let names: Vec<String> = all.iter().map(ResourceExt::name_any).collect();
     let home = namespace();
-    let kills = names.iter().map(|name| cluster::kill_process(&home, name, CONTAINER, "pid1", "KILL"));
-    let outcomes = futures::future::join_all(kills).await;
-    // One that has not started has no process to kill (a fault before this one took its predecessor); its pod goes like the others.
-    let killed = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    for outcome in outcomes {
-        if let Err(error) = outcome {
+    let names = eventually("an operator process to kill", seconds(60), async || {
+        let names: Vec<String> = pods(story).await?.iter().map(ResourceExt::name_any).collect();
+        let kills = names.iter().map(|name| cluster::kill_process(&home, name, CONTAINER, "pid1", "KILL"));
+        let outcomes = futures::future::join_all(kills).await;
+        // One that has not started has no process to kill (a fault before this one took its predecessor); its pod goes like the others.
+        let killed = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        for error in outcomes.into_iter().filter_map(Result::err) {
             ensure!(killed > 0 && error.to_string().contains("no started container"), error);
         }
-    }
+        Ok(names)
+    })
+    .await?;
     for name in &names {
         let now = DeleteParams::default().grace_period(0);
         let _gone_already = api.delete(name, &now).await;
