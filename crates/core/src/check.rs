@@ -146,8 +146,7 @@ fn passes_over(group: &Desired, observed: &Observed, raise: &RaiseTerm, notes: &
 
 /// The term of a node's data, by what its agent wrote down.
 fn of_term(observed: &Observed, node: &str) -> u64 {
-    let record = observed.report(node).and_then(|report| report.record.as_ref());
-    record.map_or(0, |record| record.data_term)
+    observed.report(node).map_or(0, kagami_protocol::Report::data_term)
 }
 
 /// Whether a whole volume that can be loaded is of a later term than a live replica's copy, or further in the same one.

@@ -392,7 +392,7 @@ impl Observed {
         if let Some(engine) = self.engine(node) {
             let whole = engine.complete && !engine.loading;
             return whole.then(|| Reach {
-                data_term: record.map_or(0, |record| record.data_term),
+                data_term: report.data_term(),
                 primary: engine.role == Some(Role::Primary),
                 offset: engine.offset,
             });

@@ -520,6 +520,13 @@ pub struct Report {
     pub vocabulary: u32,
 }
 
+impl Report {
+    /// The term of the data, by the note beside it; 0 without a note.
+    pub fn data_term(&self) -> u64 {
+        self.record.as_ref().map_or(0, |record| record.data_term)
+    }
+}
+
 /// What an engine says of itself (`INFO`, `CLUSTER INFO`, `CLUSTER NODES`).
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

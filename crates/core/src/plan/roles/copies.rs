@@ -18,8 +18,7 @@ impl View<'_> {
             .collect();
         // A later term's history is the better one, however short: an old primary's own branch may be longer.
         copies.sort_by_key(|(node, report, engine)| {
-            let data_term = report.record.as_ref().map_or(0, |record| record.data_term);
-            (Reverse(data_term), Reverse(engine.offset), !self.stays(node), node.to_string())
+            (Reverse(report.data_term()), Reverse(engine.offset), !self.stays(node), node.to_string())
         });
         copies
     }

@@ -68,8 +68,10 @@ impl View<'_> {
     /// Without automatic failover the role belongs to one node, as in ElastiCache, which recreates a failed primary in place: the
     /// one that `primaryClusterId` names, else the one that lost it to a replica. Until that one is whole again a replica serves.
     fn rightful(&self, lease: &ShardLease) -> Option<(&str, &Report)> {
-        let named = self.group.primary.as_deref().filter(|_| !self.group.automatic_failover);
-        let node = named.or_else(|| lease.home.as_deref().filter(|_| !self.group.automatic_failover))?;
+        if self.group.automatic_failover {
+            return None;
+        }
+        let node = self.group.primary.as_deref().or(lease.home.as_deref())?;
         let goes = self.cordoned(node) || self.is_restarting(node) || self.loops(node);
         (!goes).then(|| self.in_sync_replicas(&lease.holder).find(|(each, _)| *each == node))?
     }

@@ -36,16 +36,13 @@ impl View<'_> {
             return None;
         }
         let copies = self.live_copies();
-        let data_term = |report: &Report| report.record.as_ref().map_or(0, |record| record.data_term);
         let (node, report, _) = copies
             .iter()
-            .filter(|(node, _, engine)| {
-                *node != lease.holder && engine.role == Some(Role::Primary) && is_primary(engine)
-            })
+            .filter(|(node, _, engine)| *node != lease.holder && is_primary(engine))
             // P1: a primary of an earlier term that was cut off and came back was not elected, whatever slots it claims.
             .filter(|(_, report, engine)| {
                 !copies.iter().any(|(_, other, its)| {
-                    data_term(other) > data_term(report) && its.replid != engine.replid
+                    other.data_term() > report.data_term() && its.replid != engine.replid
                 })
             })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
@@ -213,9 +210,7 @@ impl View<'_> {
             return self.start_again(lease, volume, Cause::Restore, plan);
         }
         // Among the best, one that is the primary already keeps the role: a second one beside it would break P2.
-        let rank = |(_, report, engine): &(&str, &Report, &EngineView)| {
-            (report.record.as_ref().map_or(0, |record| record.data_term), engine.offset)
-        };
+        let rank = |(_, report, engine): &(&str, &Report, &EngineView)| (report.data_term(), engine.offset);
         let best = copies.first().map(rank);
         if let Some((node, offset)) =
             copies.first().and_then(|(_, report, engine)| self.further_out_of_reach(report, engine))
@@ -259,7 +254,6 @@ impl View<'_> {
     /// P1: a replica that cannot be asked for less than a minute, and was further when it was last heard than the best copy that
     /// can be asked. Its name and offset.
     fn further_out_of_reach(&self, best: &Report, of_best: &EngineView) -> Option<(String, i64)> {
-        let data_term = |report: &Report| report.record.as_ref().map_or(0, |record| record.data_term);
         self.nodes().find_map(|node| {
             let seen = self.observed.nodes.get(node)?;
             let Agent::Silent { last, .. } = &seen.agent else { return None };
@@ -270,7 +264,7 @@ impl View<'_> {
             let further = if engine.replid == of_best.replid {
                 engine.offset > of_best.offset
             } else {
-                data_term(last) > data_term(best)
+                last.data_term() > best.data_term()
             };
             let here = seen.pod.as_ref().is_some_and(|pod| pod.uid == last.boot.pod_uid && !pod.deleting);
             let waits = here && !self.observed.ended(node, &last.boot) && !self.waited_for(node);
