@@ -6,7 +6,10 @@ mod others;
 mod page;
 mod replication_group;
 
-pub use others::{ATTRIBUTES, PARAMETER_GROUP, SECURITY_GROUP, SUBNET_GROUP, USER, USER_GROUP};
+pub use others::{
+    ATTRIBUTES, CREATION_POLICY, PARAMETER_GROUP, SECURITY_GROUP, SECURITY_GROUP_INGRESS, SOURCE_OWNER,
+    SUBNET_GROUP, USER, USER_GROUP,
+};
 pub use page::markdown;
 pub use replication_group::{LOG_DELIVERY_CONFIGURATION, NODE_GROUP_CONFIGURATION, REPLICATION_GROUP, TAG};
 
@@ -62,6 +65,8 @@ pub struct Property {
     pub field: &'static str,
     /// The class.
     pub class: Class,
+    /// What its absence means here and not in ElastiCache; empty where that is the same.
+    pub left_out: &'static str,
     /// The values that ask for nothing more than what is so anyway, of a property that is otherwise refused or in effect.
     pub met_by_itself: &'static str,
     /// Whether CloudFormation replaces the resource when it changes; here the change is refused, because data would be lost.
@@ -81,6 +86,7 @@ const fn property(name: &'static str, field: &'static str, class: Class) -> Prop
         name,
         field,
         class,
+        left_out: "",
         met_by_itself: "",
         create_only: false,
         sometimes_replaces: false,
@@ -92,6 +98,11 @@ const fn property(name: &'static str, field: &'static str, class: Class) -> Prop
 impl Property {
     const fn unless(mut self, values: &'static str) -> Self {
         self.met_by_itself = values;
+        self
+    }
+
+    const fn left_out(mut self, sentence: &'static str) -> Self {
+        self.left_out = sentence;
         self
     }
 

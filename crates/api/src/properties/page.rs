@@ -2,7 +2,7 @@
 
 use super::{
     ATTRIBUTES, Class, LOG_DELIVERY_CONFIGURATION, NODE_GROUP_CONFIGURATION, PARAMETER_GROUP, Property,
-    REPLICATION_GROUP, SECURITY_GROUP, SUBNET_GROUP, TAG, USER, USER_GROUP,
+    REPLICATION_GROUP, SECURITY_GROUP, SECURITY_GROUP_INGRESS, SUBNET_GROUP, TAG, USER, USER_GROUP,
 };
 
 /// The types, each with its properties, and what a reader should know first.
@@ -42,6 +42,11 @@ const TYPES: &[(&str, &[Property], &str)] = &[
         "AWS::EC2::SecurityGroup",
         SECURITY_GROUP,
         "The kind `SecurityGroup`, as far as it decides who may reach a node.",
+    ),
+    (
+        "AWS::EC2::SecurityGroupIngress, and SecurityGroupIngress of AWS::EC2::SecurityGroup",
+        SECURITY_GROUP_INGRESS,
+        "One rule of a `SecurityGroup`.",
     ),
     ("AWS::ElastiCache::User", USER, "No kind in this version."),
     ("AWS::ElastiCache::UserGroup", USER_GROUP, "No kind in this version."),
@@ -90,7 +95,9 @@ fn row(property: &Property) -> String {
         _ => property.update.text(),
     };
     let field = if property.field == "–" { "–".to_owned() } else { format!("`{}`", property.field) };
-    format!("| `{}` | {field} | {state}{met} | {does} | {theirs} | {ours} |\n", property.name)
+    let left_out =
+        if property.left_out.is_empty() { String::new() } else { format!(" {}", property.left_out) };
+    format!("| `{}` | {field} | {state}{met} | {does}{left_out} | {theirs} | {ours} |\n", property.name)
 }
 
 #[cfg(test)]

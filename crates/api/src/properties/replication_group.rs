@@ -6,7 +6,7 @@ use super::{Property, property};
 
 /// Every property of `AWS::ElastiCache::ReplicationGroup`, in the order of its schema.
 pub const REPLICATION_GROUP: &[Property] = &[
-    property("AtRestEncryptionEnabled", "atRestEncryptionEnabled", Refused("atRestEncryptionEnabled: true is refused, because this version of Kagami does not encrypt volumes itself and does not pretend to. Set it to false or leave it out; to encrypt at rest, name an encrypting class in kubernetes.storage.storageClassName.")).unless("false").create_only(),
+    property("AtRestEncryptionEnabled", "atRestEncryptionEnabled", Refused("atRestEncryptionEnabled: true is refused, because this version of Kagami does not encrypt volumes itself and does not pretend to. Set it to false or leave it out; to encrypt at rest, name an encrypting class in kubernetes.storage.storageClassName.")).unless("false").left_out("Left out it is false; ElastiCache encrypts valkey where nothing is said, so that the converter warns there.").create_only(),
     property("AuthToken", "authTokenSecretRef", Refused("authTokenSecretRef is refused: this version of Kagami has no encryption in transit, without which ElastiCache allows no token either. Leave it out and restrict access with securityGroupIds.")).sometimes_replaces(),
     property("AutoMinorVersionUpgrade", "autoMinorVersionUpgrade", Recorded("autoMinorVersionUpgrade is recorded: the engine is changed only when the spec or the operator's table of images asks for it")),
     property("AutomaticFailoverEnabled", "automaticFailoverEnabled", InEffect).does("A replica is promoted when the primary fails; with false it hands the role back once that node is in sync again.").update(AtOnce),
@@ -27,11 +27,11 @@ pub const REPLICATION_GROUP: &[Property] = &[
     property("LogDeliveryConfigurations", "logDeliveryConfigurations", Refused("logDeliveryConfigurations is refused: this version of Kagami delivers no logs. Leave it out; the engine's log is the log of its container.")).unless("[]"),
     property("MultiAZEnabled", "multiAZEnabled", InEffect).does("The copies of a shard are never all in one zone.").update(AtOnce),
     property("NetworkType", "networkType", Refused("networkType ipv6 and dual_stack are refused: this version of Kagami speaks IPv4 only. Set it to ipv4 or leave it out.")).unless("ipv4").create_only(),
-    property("NodeGroupConfiguration", "nodeGroupConfiguration", InEffect).does("Ids, zones, replicas and first slots of the node groups.").update(Waits).sometimes_replaces(),
+    property("NodeGroupConfiguration", "nodeGroupConfiguration", InEffect).does("Ids, zones, replicas and first slots of the node groups, 90 at most: a group of more has numNodeGroups alone.").update(Waits).sometimes_replaces(),
     property("NotificationTopicArn", "notificationTopicArn", Recorded("notificationTopicArn is recorded: notifications are Kubernetes events of the group, and nothing is sent to SNS")),
     property("NumCacheClusters", "numCacheClusters", InEffect).does("The number of nodes with cluster mode disabled. More are added at once; fewer wait.").update(AtOnce),
     property("NumNodeGroups", "numNodeGroups", InEffect).does("The number of node groups (shards).").update(Waits).sometimes_replaces(),
-    property("Port", "port", InEffect).create_only().does("The port that every node accepts connections on.").update(Never),
+    property("Port", "port", InEffect).create_only().does("The port that every node accepts connections on, 1150 to 65535: bounds of ours, as ElastiCache's console has them.").update(Never),
     property("PreferredCacheClusterAZs", "preferredCacheClusterAZs", InEffect).create_only().does("The zone of every node with cluster mode disabled. Zones may be added and taken away at the end, with the nodes.").update(Never),
     property("PreferredMaintenanceWindow", "preferredMaintenanceWindow", Recorded("preferredMaintenanceWindow is recorded: this version does no disruptive work that the spec does not ask for")),
     property("PrimaryClusterId", "primaryClusterId", InEffect).does("The node that is the primary, with cluster mode disabled and without automatic failover. Another node has the role handed over once it is in sync.").update(AtOnce),
@@ -41,7 +41,7 @@ pub const REPLICATION_GROUP: &[Property] = &[
     property("ReplicasPerNodeGroup", "replicasPerNodeGroup", InEffect).does("The number of replicas in every node group. More are added at once; fewer wait.").update(AtOnce),
     property("ReplicationGroupDescription", "replicationGroupDescription", InEffect).does("What the group is for, in your words.").update(AtOnce),
     property("ReplicationGroupId", "replicationGroupId", InEffect).create_only().does("metadata.name, which it must be when lower-cased.").update(Never),
-    property("SecurityGroupIds", "securityGroupIds", InEffect).does("Who may reach the port: the SecurityGroups become one NetworkPolicy.").update(AtOnce),
+    property("SecurityGroupIds", "securityGroupIds", InEffect).does("Who may reach the port: the SecurityGroups become one NetworkPolicy.").left_out("Left out or empty there is none, and whoever reaches the pods may connect; ElastiCache takes the VPC's default group, so that the converter warns.").update(AtOnce),
     property("SnapshotArns", "snapshotArns", Refused("snapshotArns is refused: this version of Kagami restores no snapshots. Leave it out and load the data into the new group.")).unless("[]").create_only(),
     property("SnapshotName", "snapshotName", Refused("snapshotName is refused: this version of Kagami restores no snapshots. Leave it out and load the data into the new group.")).create_only(),
     property("SnapshotRetentionLimit", "snapshotRetentionLimit", Refused("snapshotRetentionLimit above 0 is refused: this version of Kagami takes no snapshots. Set it to 0 or leave it out.")).unless("0"),

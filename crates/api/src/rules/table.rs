@@ -80,7 +80,7 @@ pub const NUMBERED: &[Numbered] = &[
         "V05",
         "1 to 6 cache clusters, 0 to 5 replicas, 1 to 500 node groups, at most 500 nodes.",
         "numCacheClusters 1 to 6, replicasPerNodeGroup and replicaCount 0 to 5, numNodeGroups 1 to 500, port 1150 to 65535",
-        "ElastiCache's quotas (90 nodes, 90 node groups) can be raised to 500, and are not asked for here.",
+        "ElastiCache's quotas (90 nodes, 90 node groups) can be raised to 500, and are not asked for here. The bounds of port are ours, as its console has them: the schema of CloudFormation has none.",
     ),
     numbered(
         "V06",
@@ -116,8 +116,8 @@ pub const NUMBERED: &[Numbered] = &[
     numbered(
         "V12",
         "The entries of NodeGroupConfiguration agree with the counts; ids are there once; slots are given to all or none and are all slots, each once.",
-        "nodeGroupId: one to four digits, not all 0; slots: at most 256 characters",
-        "A node group can begin with as many ranges as 256 characters hold, some twenty: the API server's budget for rules allows no more. Slots that are given twice are told by a condition; together they cannot be 16384 then unless others are missing.",
+        "nodeGroupConfiguration: at most 90 entries; nodeGroupId: one to four digits, not all 0; slots: at most 256 characters",
+        "A node group can begin with as many ranges as 256 characters hold, some twenty, and 90 node groups can be described: the API server's budget for rules allows no more, so that a group of more has numNodeGroups alone. Slots that are given twice are told by a condition; together they cannot be 16384 then unless others are missing.",
     ),
     numbered(
         "V13",

@@ -70,7 +70,8 @@ pub struct ReplicationGroupSpec {
     pub replication_group_id: Option<String>,
 
     /// Encryption of what lies on disk. false is met by itself; true is refused until this version can keep the promise.
-    /// Default: false. Cannot be changed later.
+    /// Default: false, also for Valkey, which ElastiCache encrypts where nothing is said: say false to mean the same in both places,
+    /// and name an encrypting class in kubernetes.storage.storageClassName where volumes are to be encrypted. Cannot be changed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_rest_encryption_enabled: Option<bool>,
 
@@ -187,8 +188,9 @@ pub struct ReplicationGroupSpec {
     pub network_type: Option<NetworkType>,
 
     /// One entry for each node group (shard): its id, zones, number of replicas and slots, each of which may be left out, as in
-    /// {"nodeGroupId": "0001", "primaryAvailabilityZone": "a", "replicaAvailabilityZones": ["b"], "replicaCount": 1}. In effect. As many entries as numNodeGroups, where both are given; alone it defines the number of shards. A change waits in
-    /// this version, save that replicas are added. Slots count only when the group is created.
+    /// {"nodeGroupId": "0001", "primaryAvailabilityZone": "a", "replicaAvailabilityZones": ["b"], "replicaCount": 1}. In effect. As many entries as numNodeGroups, where both are given; alone it defines the number of shards. At most 90, which is
+    /// ElastiCache's own quota and what the API server's budget for rules allows: a group of more shards gives numNodeGroups alone. A change
+    /// waits in this version, save that replicas are added. Slots count only when the group is created, with cluster mode enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 90))]
     pub node_group_configuration: Option<Vec<NodeGroupConfiguration>>,
@@ -212,7 +214,7 @@ pub struct ReplicationGroupSpec {
     pub num_node_groups: Option<i32>,
 
     /// The port that every node accepts connections on: 1150 to 65535 (55535 for a Redis Cluster before 7.0), save 8379 and 8380,
-    /// which the node's agent uses. In effect. Cannot be changed later. Default: 6379.
+    /// which the node's agent uses. These bounds are of Kagami and of ElastiCache's console; CloudFormation's schema has none. In effect. Cannot be changed later. Default: 6379.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1150, max = 65535))]
     pub port: Option<i32>,
