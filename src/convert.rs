@@ -33,8 +33,10 @@ fn run(arguments: &Convert) -> Result<(), String> {
         imports: pairs("--import", &arguments.imports)?,
         namespace: arguments.namespace.clone(),
     };
-    let converted = convert(&template, &options).map_err(|problems| {
-        problems.iter().map(|problem| format!("error: {problem}")).collect::<Vec<_>>().join("\n")
+    let converted = convert(&template, &options).map_err(|failure| {
+        let warnings = failure.warnings.iter().map(|warning| format!("warning: {warning}"));
+        let problems = failure.problems.iter().map(|problem| format!("error: {problem}"));
+        warnings.chain(problems).collect::<Vec<_>>().join("\n")
     })?;
     let mut stderr = std::io::stderr();
     for warning in &converted.warnings {

@@ -5,8 +5,8 @@ use kagami_convert::{Options, convert, decode};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = decode(bytes) else { return };
-    if let Err(problems) = convert(&text, &Options::default()) {
-        assert!(!problems.is_empty());
-        assert!(problems.iter().all(|problem| problem.line > 0));
+    if let Err(failure) = convert(&text, &Options::default()) {
+        assert!(!failure.problems.is_empty());
+        assert!(failure.problems.iter().all(|problem| problem.line > 0));
     }
 });

@@ -364,7 +364,9 @@ fn differences(exported: &Exported, group: &ReplicationGroup, references: &Refer
     let text = template(exported, TemplateFormat::Json);
     let converted = match convert(&text, &Options { file: "the template".to_owned(), ..Options::default() }) {
         Ok(converted) => converted,
-        Err(problems) => return problems.iter().map(|problem| format!("convert says: {problem}")).collect(),
+        Err(failure) => {
+            return failure.problems.iter().map(|problem| format!("convert says: {problem}")).collect();
+        }
     };
     let mut wanted: Vec<(&str, &str, Json)> =
         vec![("ReplicationGroup", name_of(&group.metadata), Json::Object(fields(&group.spec)))];

@@ -8,12 +8,14 @@
 //!
 //! Only what no property can say may stand here, so that nothing is said twice.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json, json};
 
 use crate::evaluate::Evaluator;
 use crate::problem::Place;
 use crate::properties::{Kind, Property, field_name};
-use crate::schema::Schemas;
+use crate::schema::{Schemas, Step};
 use crate::template::Resource;
 use crate::tree::Node;
 use crate::value::{Found, Value, short};
@@ -70,42 +72,70 @@ pub(crate) fn fields(kind: &str, table: &[Property]) -> Vec<String> {
     Schemas::all().fields(kind).filter(|field| !said(field)).collect()
 }
 
-/// The fields that are given, or `None` where a problem was reported.
-pub(crate) fn read(
-    evaluator: &Evaluator<'_>,
-    resource: &Resource,
-    kind: &str,
-    table: &[Property],
-) -> Option<Map<String, Json>> {
-    let Some(node) = node(resource) else { return Some(Map::new()) };
+/// What stands in the attribute.
+#[derive(Debug)]
+pub(crate) struct Extras {
+    pub(crate) fields: Map<String, Json>,
+    /// The fields that are not here because they are wrong, which has been told.
+    pub(crate) wrong: BTreeSet<String>,
+    /// Whether nothing else is wrong.
+    pub(crate) sound: bool,
+}
+
+/// Reads the fields that are given.
+pub(crate) fn read(evaluator: &Evaluator<'_>, resource: &Resource, kind: &str, table: &[Property]) -> Extras {
+    let known = fields(kind, table);
+    let mut read = Extras { fields: Map::new(), wrong: BTreeSet::new(), sound: true };
+    let Some(node) = node(resource) else { return read };
     let place = place(resource);
-    let found = evaluator.evaluate(node, &place)?;
+    let Some(found) = evaluator.evaluate(node, &place) else {
+        // Any of them may have been meant.
+        return Extras { wrong: known.into_iter().collect(), ..read };
+    };
     let Value::Map(given) = &found.value else {
         let message = format!("expected a mapping, found {}", found.value.kind());
         evaluator.findings.error(found.at, &place, message);
-        return None;
+        return Extras { sound: false, ..read };
     };
-    let known = fields(kind, table);
-    let mut read = Map::new();
-    let mut sound = true;
     for field in given.iter().filter(|field| field.name != NAME) {
         let place = place.child(&short(&field.name));
         if !known.contains(&field.name) {
             let hint = evaluator.findings.hint(&field.name, known.iter().map(String::as_str));
             let message = format!("what properties can say, and what is unknown, has no place here{hint}");
             evaluator.findings.error(field.at, &place, message);
-            sound = false;
+            read.sound = false;
             continue;
         }
         let schema = Schemas::all().field(kind, &field.name);
         match value(evaluator, schema, &field.found, &place) {
-            Some(value) => {
-                read.insert(field.name.clone(), value);
-            }
-            None => sound = false,
+            Some(value) => drop(read.fields.insert(field.name.clone(), value)),
+            None => drop(read.wrong.insert(field.name.clone())),
         }
     }
-    sound.then_some(read)
+    read
+}
+
+/// The node that stands at a path below the attribute, as far down as it is written out.
+pub(crate) fn written<'a>(resource: &'a Resource, path: &[Step]) -> Option<&'a Node> {
+    let Some(Step::Field(first)) = path.first() else { return None };
+    let top = node(resource)?.get(first)?;
+    Some(below(&top.value, &path[1..], |field| field.to_owned()))
+}
+
+/// The node at a path, as far down as it is written out.
+pub(crate) fn below<'a>(node: &'a Node, path: &[Step], key: impl Fn(&str) -> String) -> &'a Node {
+    let mut node = node;
+    for step in path {
+        let next = match step {
+            Step::Field(field) => node.get(&key(field)).map(|entry| &*entry.value),
+            Step::Item(index) => node.items().and_then(|items| items.get(*index)).map(|item| &**item),
+        };
+        match next {
+            Some(next) => node = next,
+            None => break,
+        }
+    }
+    node
 }
 
 /// A value as its schema wants it: a template does not tell numbers from texts.

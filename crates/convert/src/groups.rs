@@ -40,7 +40,7 @@ pub(crate) fn subnet_group(
     let mut sheet = read(evaluator, resource, SUBNET_GROUP);
     let mut extras = extras::read(evaluator, resource, "SubnetGroup", SUBNET_GROUP);
     // Zones that are given need no reading from subnets.
-    let given = extras.as_mut().and_then(|fields| fields.remove("zones"));
+    let given = extras.fields.remove("zones");
     sheet.extend(extras);
     let mut sound = attributes(evaluator, resource);
     let name = evaluator.name(resource, resource.at, &resource.place());
@@ -146,6 +146,7 @@ pub(crate) fn subnet_group(
         spec: Json::Object(sheet.values),
         at: resource.at,
         place: resource.place(),
+        wrong: BTreeSet::new(),
     })
 }
 
@@ -253,6 +254,7 @@ pub(crate) fn parameter_group(evaluator: &Evaluator<'_>, resource: &Resource, us
             spec: Json::Object(sheet.values),
             at: resource.at,
             place: resource.place(),
+            wrong: BTreeSet::new(),
         }),
         _ => Converted::Wrong,
     }

@@ -15,6 +15,7 @@ mod extras;
 mod groups;
 mod json;
 mod judge;
+mod left_out;
 mod manifest;
 mod names;
 mod outputs;
@@ -37,14 +38,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value as Json;
 
 pub use crate::export::{Exported, TemplateFormat, export, template};
-pub use crate::problem::Problem;
+pub use crate::problem::{Failure, Problem};
 pub use crate::render::{Format, render};
 pub use crate::template::{MOST_BYTES_READ, decode};
 
 use crate::evaluate::Evaluator;
 use crate::manifest::Manifest;
 use crate::problem::{At, Findings, Place};
-use crate::schema::{Schemas, Step, Violation};
+use crate::security_group::Ingresses;
 use crate::template::{Resource, Template};
 
 /// What a template cannot say of itself.
@@ -127,22 +128,26 @@ const KNOWN_TYPES: [&str; 10] = [
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the template, in its order.
-pub fn convert(template: &str, options: &Options) -> Result<Converted, Vec<Problem>> {
+/// Everything that is wrong with the template, in its order, and the warnings beside it.
+pub fn convert(template: &str, options: &Options) -> Result<Converted, Failure> {
     let findings = Findings::new(&options.file);
     let converted = work(template, options, &findings);
-    match (findings.settle(), converted) {
-        (Err(problems), _) => Err(problems),
-        (Ok(warnings), Some(converted)) => Ok(Converted { warnings, ..converted }),
+    let (problems, warnings) = findings.settle();
+    match converted {
+        Some(converted) if problems.is_empty() => Ok(Converted { warnings, ..converted }),
         // Whatever fails says why; this is the net beneath.
-        (Ok(_), None) => Err(vec![Problem {
-            file: options.file.clone(),
-            line: 1,
-            column: 1,
-            resource: None,
-            property: None,
-            message: "the template could not be converted".to_owned(),
-        }]),
+        None if problems.is_empty() => {
+            let problem = Problem {
+                file: options.file.clone(),
+                line: 1,
+                column: 1,
+                resource: None,
+                property: None,
+                message: "the template could not be converted".to_owned(),
+            };
+            Err(Failure { problems: vec![problem], warnings })
+        }
+        _ => Err(Failure { problems, warnings }),
     }
 }
 
@@ -171,10 +176,10 @@ fn work(text: &str, options: &Options, findings: &Findings) -> Option<Converted>
     let mut uses = Vec::new();
     let mut complete = true;
     for resource in of(names::REPLICATION_GROUP) {
-        let (manifest, used) = replication_group::convert(&evaluator, resource);
-        uses.extend(used);
-        complete &= manifest.is_some();
-        manifests.extend(manifest);
+        let converted = replication_group::convert(&evaluator, resource);
+        uses.push(converted.uses);
+        complete &= converted.sound;
+        manifests.extend(converted.manifest);
     }
     for resource in of(names::PARAMETER_GROUP) {
         match groups::parameter_group(&evaluator, resource, &uses) {
@@ -195,7 +200,12 @@ fn work(text: &str, options: &Options, findings: &Findings) -> Option<Converted>
     let used: BTreeSet<&String> = uses.iter().flat_map(|group| &group.resources).collect();
     let is_ours = |id: &String| alone || used.contains(id);
     let mut ingresses: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
+    let mut all_held = true;
     for ingress in of(names::SECURITY_GROUP_INGRESS) {
+        if !security_group::hold(&evaluator, ingress) {
+            all_held = false;
+            continue;
+        }
         match security_group::target(&evaluator, ingress) {
             Some(id) if is_ours(&id) => ingresses.entry(id).or_default().push(ingress),
             Some(_) => {
@@ -209,17 +219,18 @@ fn work(text: &str, options: &Options, findings: &Findings) -> Option<Converted>
             }
         }
     }
+    complete &= all_held;
     for resource in of(names::SECURITY_GROUP) {
         if !is_ours(&resource.id) {
             skipped.insert(&resource.id);
             continue;
         }
         let rules = ingresses.remove(&resource.id).unwrap_or_default();
-        let manifest = security_group::convert(&evaluator, resource, &rules, &uses);
+        let ingresses = Ingresses { rules: &rules, all_held };
+        let manifest = security_group::convert(&evaluator, resource, &ingresses, &uses);
         complete &= manifest.is_some();
         manifests.extend(manifest);
     }
-    hold(&template, &manifests, findings);
     judge::judge(&template, &manifests, findings);
     let outputs = outputs::read(&evaluator);
 
@@ -285,38 +296,12 @@ fn is_known(evaluator: &Evaluator<'_>, resource: &Resource) -> bool {
     false
 }
 
-/// Holds the objects to their definitions.
-fn hold(template: &Template, manifests: &[Manifest], findings: &Findings) {
-    if manifests.is_empty() {
-        return;
-    }
-    let schemas = Schemas::all();
-    for manifest in manifests {
-        for Violation { path, message } in schemas.violations(manifest.kind, &manifest.spec) {
-            let resource = manifest.place.resource.as_deref().and_then(|id| template.resource(id));
-            let mut place = manifest.place.child("Properties");
-            let mut at = manifest.at;
-            for (index, step) in path.iter().enumerate() {
-                place = match step {
-                    Step::Field(field) => place.child(&value::short(&properties::property_name(field))),
-                    Step::Item(index) => place.item(*index),
-                };
-                if let (0, Step::Field(field)) = (index, step) {
-                    let property =
-                        resource.and_then(|resource| resource.property(&properties::property_name(field)));
-                    at = property.map_or(at, |entry| entry.value.at);
-                }
-            }
-            findings.error(at, &place, message);
-        }
-    }
-}
-
 /// The objects in their order; two of one kind cannot have one name.
 fn objects(mut manifests: Vec<Manifest>, options: &Options, findings: &Findings) -> Vec<Json> {
     manifests.sort_by(|a, b| (a.rank(), &a.name).cmp(&(b.rank(), &b.name)));
     for pair in manifests.windows(2) {
-        if (pair[0].kind, &pair[0].name) == (pair[1].kind, &pair[1].name) {
+        let named = pair.iter().all(|manifest| !manifest.wrong.contains("metadata.name"));
+        if named && (pair[0].kind, &pair[0].name) == (pair[1].kind, &pair[1].name) {
             let first = pair[0].place.resource.as_deref().unwrap_or_default();
             let message = format!("{} and {first} have the same name: {}", pair[1].kind, pair[1].name);
             findings.error(pair[1].at, &pair[1].place, message);

@@ -1,5 +1,7 @@
 //! A Kubernetes object in the making, and what all resources have in common.
 
+use std::collections::BTreeSet;
+
 use kagami_api::properties::{self as classes, Class};
 use serde_json::{Map, Value as Json, json};
 
@@ -18,6 +20,9 @@ pub(crate) struct Manifest {
     pub(crate) spec: Json,
     pub(crate) at: At,
     pub(crate) place: Place,
+    /// What is not here because it is wrong, by the names of fields. Where there is any, or anything else was wrong, the object
+    /// is here only to be judged, so that one mistake does not hide the next.
+    pub(crate) wrong: BTreeSet<String>,
 }
 
 impl Manifest {
@@ -68,7 +73,11 @@ pub(crate) fn attributes(evaluator: &Evaluator<'_>, resource: &Resource) -> bool
             sound = false;
         }
     }
-    if resource.kind != names::REPLICATION_GROUP {
+    if resource.kind == names::REPLICATION_GROUP {
+        if let Some(entry) = resource.attribute("CreationPolicy") {
+            evaluator.findings.warn(entry.at, &place.child("CreationPolicy"), classes::CREATION_POLICY);
+        }
+    } else {
         for attribute in ["CreationPolicy", "DeletionPolicy", "UpdatePolicy", "UpdateReplacePolicy"] {
             let Some(entry) = resource.attribute(attribute) else { continue };
             if entry.value.text() != Some("Delete") {

@@ -35,6 +35,24 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// Why a template does not convert, and what is worth knowing besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// Everything that is wrong with it, in its order; there is always something.
+    pub problems: Vec<Problem>,
+    /// What is worth knowing, in the order of the template.
+    pub warnings: Vec<Problem>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.problems.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Failure {}
+
 /// A position in the template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct At {
@@ -163,18 +181,24 @@ impl Findings {
         self.problems.borrow().len() >= MOST_PROBLEMS
     }
 
-    /// The warnings, or the problems if there is any.
-    pub(crate) fn settle(self) -> Result<Vec<Problem>, Vec<Problem>> {
+    /// The properties of a resource that a problem was told of.
+    pub(crate) fn told(&self, place: &Place) -> BTreeSet<String> {
+        let problems = self.problems.borrow();
+        let own = problems.iter().filter(|problem| problem.resource == place.resource);
+        let path = own.filter_map(|problem| problem.property.as_deref()?.strip_prefix("Properties."));
+        path.filter_map(|path| path.split(['.', '[']).next().map(str::to_owned)).collect()
+    }
+
+    /// The problems and the warnings.
+    pub(crate) fn settle(self) -> (Vec<Problem>, Vec<Problem>) {
         let mut problems: Vec<Problem> = self.problems.into_inner().into_iter().collect();
-        if problems.is_empty() {
-            return Ok(self.warnings.into_inner().into_iter().collect());
-        }
+        let warnings = self.warnings.into_inner().into_iter().collect();
         if self.beyond.get() > 0
             && let Some(last) = problems.last().cloned()
         {
             let message = format!("{} more problems are not shown", self.beyond.get());
             problems.push(Problem { resource: None, property: None, message, ..last });
         }
-        Err(problems)
+        (problems, warnings)
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::evaluate::Evaluator;
+use crate::evaluate::{Evaluator, refusal};
+use crate::extras::Extras;
 use crate::names;
 use crate::problem::{At, Place};
 use crate::template::Resource;
@@ -28,6 +29,8 @@ pub(crate) enum Kind {
     Int(i64, i64),
     /// With the most characters.
     Text(usize),
+    /// A text without spaces around it, with the most characters.
+    Word(usize),
     /// Digits, with the most characters.
     Digits(usize),
     /// A text that may name something that stays on AWS; then its logical id stands for it.
@@ -81,7 +84,12 @@ pub(crate) fn property_name(field: &str) -> String {
 pub(crate) struct Sheet {
     pub(crate) values: Map<String, Json>,
     at: BTreeMap<&'static str, At>,
+    /// The fields whose values are not here because they are wrong, which has been told.
+    pub(crate) wrong: BTreeSet<String>,
+    /// Whether nothing is wrong.
     pub(crate) sound: bool,
+    /// Whether more may have been written than could be read, so that nothing can be said of what is not here.
+    pub(crate) unread: bool,
 }
 
 impl Sheet {
@@ -102,10 +110,24 @@ impl Sheet {
         self.values.insert(field_name(name), value);
     }
 
-    /// Takes fields that no property says; `None` where they were wrong.
-    pub(crate) fn extend(&mut self, fields: Option<Map<String, Json>>) {
-        self.sound &= fields.is_some();
-        self.values.extend(fields.unwrap_or_default());
+    /// Takes fields that no property says.
+    pub(crate) fn extend(&mut self, extras: Extras) {
+        self.sound &= extras.wrong.is_empty() && extras.sound;
+        self.values.extend(extras.fields);
+        self.wrong.extend(extras.wrong);
+    }
+
+    /// Lets go of a value that is wrong, which has been told.
+    pub(crate) fn mark_wrong(&mut self, name: &str) {
+        let field = field_name(name);
+        self.values.remove(&field);
+        self.wrong.insert(field);
+        self.sound = false;
+    }
+
+    /// Whether a property was written and is not here because it is wrong.
+    pub(crate) fn is_wrong(&self, name: &str) -> bool {
+        self.unread || self.wrong.contains(&field_name(name))
     }
 
     /// Where a property stands, or the resource where it does not.
@@ -126,6 +148,7 @@ pub(crate) fn read(evaluator: &Evaluator<'_>, resource: &Resource, table: &'stat
                 let message = "the properties have to be written out as a mapping";
                 evaluator.findings.error(node.at, &place, message);
                 sheet.sound = false;
+                sheet.unread = true;
                 return sheet;
             }
         },
@@ -134,6 +157,7 @@ pub(crate) fn read(evaluator: &Evaluator<'_>, resource: &Resource, table: &'stat
         let Some(property) = table.iter().find(|property| property.name == entry.key) else {
             unknown(evaluator, &entry.key, entry.at, table, &place);
             sheet.sound = false;
+            sheet.unread |= entry.key.starts_with("Fn::");
             continue;
         };
         let place = place.child(property.name);
@@ -157,12 +181,12 @@ pub(crate) fn read(evaluator: &Evaluator<'_>, resource: &Resource, table: &'stat
         {
             Some(Some(value)) => sheet.set(property.name, value),
             Some(None) => {}
-            None => sheet.sound = false,
+            None => sheet.mark_wrong(property.name),
         }
     }
     for property in table.iter().filter(|property| property.required) {
-        let written = entries.iter().any(|entry| entry.key == property.name);
-        if sheet.get(property.name).is_none() && (sheet.sound || !written) && !reads_elsewhere(property) {
+        if sheet.get(property.name).is_none() && !sheet.is_wrong(property.name) && !reads_elsewhere(property)
+        {
             let message = format!("{} is required", property.name);
             evaluator.findings.error(resource.at, &place, message);
             sheet.sound = false;
@@ -176,6 +200,9 @@ fn reads_elsewhere(property: &Property) -> bool {
 }
 
 fn unknown(evaluator: &Evaluator<'_>, name: &str, at: At, table: &'static [Property], place: &Place) {
+    if let Some(refusal) = refusal(name) {
+        return evaluator.findings.error(at, place, refusal);
+    }
     let hint = evaluator.findings.hint(name, table.iter().map(|property| property.name));
     evaluator.findings.error(at, &place.child(&short(name)), format!("unknown property{hint}"));
 }
@@ -209,6 +236,7 @@ pub(crate) fn typed(
             Kind::Bool
             | Kind::Int(..)
             | Kind::Text(_)
+            | Kind::Word(_)
             | Kind::Digits(_)
             | Kind::Outside
             | Kind::Choice(_)
@@ -452,9 +480,11 @@ fn scalar(
             Err(message) => wrong(format!("{shown:?}: {message}")),
         },
         Kind::Reference(kind) => refer(evaluator, text, kind, at, place).map(Json::String),
-        Kind::Text(most) if text.text.chars().count() > *most => {
+        Kind::Text(most) | Kind::Word(most) if text.text.chars().count() > *most => {
             wrong(format!("this has more than {most} characters"))
         }
+        Kind::Word(_) if written.is_empty() => wrong("this is nothing but spaces".to_owned()),
+        Kind::Word(_) => Some(json!(written)),
         _ => Some(json!(text.text)),
     }
 }

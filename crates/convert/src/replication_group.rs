@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kagami_api::names::ID_LENGTH_MAX;
 use kagami_api::properties::{self as classes, Class};
 use serde_json::{Value as Json, json};
 
@@ -13,7 +14,7 @@ use crate::properties::{Kind, Property, Sheet, property, read, required};
 use crate::shape::{Mode, Shape};
 use crate::template::Resource;
 use crate::value::{Found, Value, short};
-use crate::{auth_token, extras, names, windows};
+use crate::{auth_token, extras, left_out, names, windows};
 
 const ENGINES: &[&str] = &["redis", "valkey"];
 
@@ -44,7 +45,7 @@ pub(crate) static TABLE: &[Property] = &[
     property("AuthToken", Kind::Elsewhere),
     property("AutoMinorVersionUpgrade", Kind::Bool),
     property("AutomaticFailoverEnabled", Kind::Bool),
-    property("CacheNodeType", Kind::Text(64)),
+    property("CacheNodeType", Kind::Word(64)),
     property("CacheParameterGroupName", Kind::Reference(names::PARAMETER_GROUP)),
     property("CacheSecurityGroupNames", Kind::Texts),
     property("CacheSubnetGroupName", Kind::Reference(names::SUBNET_GROUP)),
@@ -54,7 +55,7 @@ pub(crate) static TABLE: &[Property] = &[
     property("Durability", Kind::Choice(&["default", "async", "sync", "disabled"])),
     property("EffectiveDurability", Kind::ReadOnly),
     property("Engine", Kind::Choice(ENGINES)),
-    property("EngineVersion", Kind::Text(32)),
+    property("EngineVersion", Kind::Word(32)),
     property("GlobalReplicationGroupId", Kind::Outside),
     property("IpDiscovery", Kind::Choice(&["ipv4", "ipv6"])),
     property("KmsKeyId", Kind::Outside),
@@ -92,19 +93,34 @@ pub(crate) static TABLE: &[Property] = &[
 pub(crate) struct Uses {
     /// Its name.
     pub(crate) name: String,
-    /// Its port.
-    pub(crate) port: u16,
+    /// Its port, unless what is written there is wrong.
+    pub(crate) port: Option<u16>,
     /// Logical ids of the resources that its properties refer to.
     pub(crate) resources: BTreeSet<String>,
     /// The zones that it names.
     pub(crate) zones: BTreeSet<String>,
 }
 
-/// Converts a replication group. What it uses is told even where it is wrong.
-pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> (Option<Manifest>, Option<Uses>) {
+/// What a replication group became.
+#[derive(Debug)]
+pub(crate) struct Converted {
+    /// The object, without what is wrong; `None` where nobody can tell what is missing.
+    pub(crate) manifest: Option<Manifest>,
+    /// Whether nothing is wrong with it.
+    pub(crate) sound: bool,
+    pub(crate) uses: Uses,
+}
+
+/// Converts a replication group.
+pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> Converted {
     let mut sheet = read(evaluator, resource, TABLE);
     let name = evaluator.name(resource, resource.at, &resource.place());
-    let Some(name) = name else { return (None, None) };
+    if name.is_none() {
+        sheet.wrong.insert("metadata.name".to_owned());
+        sheet.sound = false;
+    }
+    // What else is wrong is told all the same.
+    let name = name.unwrap_or_else(|| names::legal(&resource.id, ID_LENGTH_MAX));
     if sheet.get("ReplicationGroupId").is_some() {
         // A name that is given beside the properties needs no repeating in the spec.
         match extras::name(evaluator, resource) {
@@ -116,42 +132,47 @@ pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> (Option
     auth_token::read(evaluator, resource, &mut sheet, &name);
     let shape = Shape::of(evaluator, resource);
     lift(evaluator, resource, &mut sheet);
-    check_shape(evaluator, resource, &mut sheet, &shape);
-    check_zones(evaluator, resource, &mut sheet, &shape);
+    if is_shaped(&sheet) {
+        check_shape(evaluator, resource, &mut sheet, &shape);
+        check_zones(evaluator, resource, &mut sheet, &shape);
+    }
     check_windows(evaluator, resource, &sheet);
     let sound = attributes(evaluator, resource) & deletion_policy(evaluator, resource, &mut sheet);
     let sound = sound & update_policy(evaluator, resource, &mut sheet);
-    if sheet.text("Engine") == Some("valkey") && resource.property("TransitEncryptionEnabled").is_none() {
-        let message = "CloudFormation wants it said with valkey, true or false; here it is false";
-        evaluator.findings.warn(resource.at, &resource.place_of("TransitEncryptionEnabled"), message);
-    }
+    left_out::tell(evaluator, resource, &mut sheet);
     tell_classes(evaluator, resource, &sheet);
     let uses = Uses {
         name: name.clone(),
-        port: sheet
-            .get("Port")
-            .and_then(Json::as_u64)
-            .and_then(|port| u16::try_from(port).ok())
-            .or_else(|| DEFAULT_PORT.parse().ok())
-            .unwrap_or_default(),
+        port: port(&sheet),
         resources: referred(evaluator, resource),
         zones: zones(&sheet, &shape),
     };
-    let manifest = (sheet.sound && sound).then(|| Manifest {
+    let manifest = (!sheet.unread).then(|| Manifest {
         kind: "ReplicationGroup",
         name,
         spec: Json::Object(sheet.values),
         at: resource.at,
         place: resource.place(),
+        wrong: sheet.wrong,
     });
-    (manifest, Some(uses))
+    Converted { manifest, sound: sheet.sound && sound, uses }
+}
+
+fn port(sheet: &Sheet) -> Option<u16> {
+    if sheet.is_wrong("Port") {
+        return None;
+    }
+    let given = sheet.get("Port").and_then(Json::as_u64).and_then(|port| u16::try_from(port).ok());
+    given.or_else(|| DEFAULT_PORT.parse().ok())
 }
 
 /// Versions and families that are offered no more give way to the nearest that are.
 fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
     let engine = sheet.text("Engine").unwrap_or("redis").to_owned();
     let mut asked = None;
-    if let Some(written) = sheet.text("EngineVersion").map(str::to_owned) {
+    if let Some(written) = sheet.text("EngineVersion").map(str::to_owned)
+        && !sheet.is_wrong("Engine")
+    {
         let at = sheet.at("EngineVersion", resource);
         let place = resource.place_of("EngineVersion");
         match engines::version(&engine, &written) {
@@ -165,7 +186,7 @@ fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
             Lift::Unknown(offered) => {
                 let message = format!("{engine} has no version {:?}; there are {offered}", short(&written));
                 evaluator.findings.error(at, &place, message);
-                sheet.sound = false;
+                sheet.mark_wrong("EngineVersion");
             }
         }
     }
@@ -191,7 +212,7 @@ fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
                 let message =
                     format!("there is no parameter group {}; families are {offered}", short(&group));
                 evaluator.findings.error(at, &place, message);
-                sheet.sound = false;
+                sheet.mark_wrong("CacheParameterGroupName");
             }
         }
     } else if let Some(family) = own_family(evaluator, resource) {
@@ -199,6 +220,8 @@ fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
     }
     // A group of an older family without a version would meet the newest version, which its family does not fit.
     if sheet.get("EngineVersion").is_none()
+        && !sheet.is_wrong("EngineVersion")
+        && !sheet.is_wrong("Engine")
         && let Some(family) =
             asked.filter(|family| family.starts_with(&engine) && !engines::is_newest(family))
         && let Some(version) = engines::newest(family)
@@ -219,6 +242,19 @@ fn own_family(evaluator: &Evaluator<'_>, resource: &Resource) -> Option<String> 
         let family = group.property("CacheParameterGroupFamily")?;
         Some(evaluator.text(&family.value, &group.place())?.text)
     })
+}
+
+/// Whether the shape is known: of one that was wrongly written nothing can be said here.
+fn is_shaped(sheet: &Sheet) -> bool {
+    let decides = [
+        "CacheParameterGroupName",
+        "ClusterMode",
+        "NodeGroupConfiguration",
+        "NumCacheClusters",
+        "NumNodeGroups",
+        "ReplicasPerNodeGroup",
+    ];
+    !decides.iter().any(|name| sheet.is_wrong(name))
 }
 
 fn check_shape(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet, shape: &Shape) {
@@ -271,7 +307,8 @@ fn check_shape(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet
              leave it out"
                 .to_owned(),
         )),
-        Mode::Disabled if failover.unwrap_or(valkey) && shards == 1 && nodes < 2 => wrong.push((
+        Mode::Disabled
+            if !sheet.is_wrong("AutomaticFailoverEnabled") && failover.unwrap_or(valkey) && shards == 1 && nodes < 2 => wrong.push((
             "AutomaticFailoverEnabled",
             "When using automatic failover, there must be at least 2 cache clusters in the replication group. Set it \
              to false, or NumCacheClusters to 2 or more"

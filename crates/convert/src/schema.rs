@@ -15,6 +15,8 @@ pub(crate) struct Schemas(BTreeMap<String, Json>);
 pub(crate) struct Violation {
     pub(crate) path: Vec<Step>,
     pub(crate) message: String,
+    /// What might have been meant.
+    pub(crate) candidates: Vec<&'static str>,
 }
 
 /// One step of the way to a value.
@@ -53,7 +55,7 @@ impl Schemas {
     }
 
     /// Everything that the definition of the kind does not allow in a spec.
-    pub(crate) fn violations(&self, kind: &str, spec: &Json) -> Vec<Violation> {
+    pub(crate) fn violations(&'static self, kind: &str, spec: &Json) -> Vec<Violation> {
         let mut found = Vec::new();
         if let Some(schema) = self.0.get(kind) {
             check(schema, spec, &mut Vec::new(), &mut found);
@@ -62,8 +64,9 @@ impl Schemas {
     }
 }
 
-fn check(schema: &Json, value: &Json, path: &mut Vec<Step>, found: &mut Vec<Violation>) {
-    let mut wrong = |message: String| found.push(Violation { path: path.clone(), message });
+fn check(schema: &'static Json, value: &Json, path: &mut Vec<Step>, found: &mut Vec<Violation>) {
+    let mut wrong =
+        |message: String| found.push(Violation { path: path.clone(), message, candidates: Vec::new() });
     let number = |key: &str| schema.get(key).and_then(Json::as_f64);
     let kind = match value {
         Json::Null => "null",
@@ -141,12 +144,18 @@ fn check(schema: &Json, value: &Json, path: &mut Vec<Step>, found: &mut Vec<Viol
     }
 }
 
-fn object(schema: &Json, fields: &Map<String, Json>, path: &mut Vec<Step>, found: &mut Vec<Violation>) {
+fn object(
+    schema: &'static Json,
+    fields: &Map<String, Json>,
+    path: &mut Vec<Step>,
+    found: &mut Vec<Violation>,
+) {
     for required in schema.get("required").and_then(Json::as_array).into_iter().flatten() {
         if let Some(name) = required.as_str()
             && !fields.contains_key(name)
         {
-            found.push(Violation { path: path.clone(), message: format!("{name} is required") });
+            let message = format!("{name} is required");
+            found.push(Violation { path: path.clone(), message, candidates: Vec::new() });
         }
     }
     let properties = schema.get("properties").and_then(Json::as_object);
@@ -161,7 +170,9 @@ fn object(schema: &Json, fields: &Map<String, Json>, path: &mut Vec<Step>, found
             Some(schema) => check(schema, value, path, found),
             None if open || others.is_some() => {}
             None => {
-                found.push(Violation { path: path.clone(), message: "there is no such field".to_owned() });
+                let candidates = properties.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+                let message = "there is no such field".to_owned();
+                found.push(Violation { path: path.clone(), message, candidates });
             }
         }
         path.pop();

@@ -1,10 +1,12 @@
 //! `AWS::EC2::SecurityGroup` and its `…Ingress`: who may reach the nodes.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use kagami_api::properties::SOURCE_OWNER;
 use serde_json::{Map, Value as Json, json};
 
-use crate::evaluate::Evaluator;
+use crate::evaluate::{Evaluator, refusal};
 use crate::extras;
 use crate::manifest::{Manifest, attributes, tell_recorded};
 use crate::names;
@@ -23,7 +25,8 @@ pub(crate) static SECURITY_GROUP: &[Property] = &[
     property("VpcId", Kind::Elsewhere),
 ];
 
-const RULE: [&str; 10] = [
+/// The properties of a rule.
+pub(crate) const RULE: [&str; 10] = [
     "CidrIp",
     "CidrIpv6",
     "Description",
@@ -36,16 +39,27 @@ const RULE: [&str; 10] = [
     "ToPort",
 ];
 
+/// What a rule that is a resource of its own has besides.
+const GROUP: [&str; 2] = ["GroupId", "GroupName"];
+
+/// The rules that are resources of their own.
+pub(crate) struct Ingresses<'a> {
+    /// Those of the group.
+    pub(crate) rules: &'a [&'a Resource],
+    /// Whether every one of the template could be read: one that could not may have been of this group.
+    pub(crate) all_held: bool,
+}
+
 /// Converts a security group with the ingress resources that name it.
 pub(crate) fn convert(
     evaluator: &Evaluator<'_>,
     resource: &Resource,
-    ingresses: &[&Resource],
+    ingresses: &Ingresses<'_>,
     uses: &[Uses],
 ) -> Option<Manifest> {
     let mut sheet = read(evaluator, resource, SECURITY_GROUP);
     let mut extras = extras::read(evaluator, resource, "SecurityGroup", SECURITY_GROUP);
-    let given = extras.as_mut().and_then(|fields| fields.remove("ingress"));
+    let given = extras.fields.remove("ingress");
     sheet.extend(extras);
     let mut sound = attributes(evaluator, resource);
     let name = evaluator.name(resource, resource.at, &resource.place());
@@ -84,7 +98,7 @@ pub(crate) fn convert(
             }
         }
     }
-    for ingress in ingresses {
+    for ingress in ingresses.rules {
         match of_resource(evaluator, ingress, &users) {
             Some(rule) => rules.extend(rule),
             None => sound = false,
@@ -105,7 +119,7 @@ pub(crate) fn convert(
         let message = "egress has no counterpart: cache nodes open no connections but to each other";
         evaluator.findings.warn(entry.at, &place, message);
     }
-    if rules.is_empty() && sound && !users.is_empty() {
+    if rules.is_empty() && sound && ingresses.all_held && !users.is_empty() {
         let message = "no rule lets anybody in, so that only the group's own nodes and the operator reach it";
         evaluator.findings.warn(resource.at, &resource.place(), message);
     }
@@ -123,7 +137,27 @@ pub(crate) fn convert(
         spec: Json::Object(sheet.values),
         at: resource.at,
         place: resource.place(),
+        wrong: BTreeSet::new(),
     })
+}
+
+/// Holds an ingress resource to its table, whichever group it belongs to: one that is misspelt belongs to none.
+pub(crate) fn hold(evaluator: &Evaluator<'_>, ingress: &Resource) -> bool {
+    let place = ingress.place().child("Properties");
+    let entries = ingress.attribute("Properties").and_then(|entry| entry.value.entries()).unwrap_or_default();
+    let known = || RULE.into_iter().chain(GROUP);
+    let mut sound = true;
+    for entry in entries.iter().filter(|entry| !known().any(|name| name == entry.key)) {
+        let message = refusal(&entry.key)
+            .unwrap_or_else(|| format!("unknown property{}", evaluator.findings.hint(&entry.key, known())));
+        evaluator.findings.error(entry.at, &place.child(&short(&entry.key)), message);
+        sound = false;
+    }
+    if sound && !entries.iter().any(|entry| GROUP.contains(&entry.key.as_str())) {
+        evaluator.findings.error(ingress.at, &place, "GroupId is required");
+        sound = false;
+    }
+    sound
 }
 
 /// The logical id of the security group of the template that an ingress resource belongs to.
@@ -141,7 +175,7 @@ fn of_resource(evaluator: &Evaluator<'_>, ingress: &Resource, users: &[&Uses]) -
     let place = ingress.place().child("Properties");
     let mut fields = Vec::new();
     for entry in ingress.attribute("Properties").and_then(|entry| entry.value.entries()).unwrap_or_default() {
-        if matches!(entry.key.as_str(), "GroupId" | "GroupName") {
+        if GROUP.contains(&entry.key.as_str()) {
             continue;
         }
         let found = evaluator.evaluate(&entry.value, &place.child(&short(&entry.key)))?;
@@ -192,6 +226,7 @@ fn rule(
     let (cidr, cidr6) = (text("CidrIp"), text("CidrIpv6"));
     let (group, group_name) = (text("SourceSecurityGroupId"), text("SourceSecurityGroupName"));
     let (prefixes, description) = (text("SourcePrefixListId"), text("Description"));
+    let owner = fields.iter().find(|field| field.name == "SourceSecurityGroupOwnerId");
     if !sound {
         return None;
     }
@@ -270,6 +305,9 @@ fn rule(
         let Some((text, at)) = found else { continue };
         sources.push(members(evaluator, &text, at, &place.child(name))?);
     }
+    if let Some(owner) = owner {
+        findings.warn(owner.found.at, &place.child(&owner.name), SOURCE_OWNER);
+    }
     if sources.len() > 1 {
         return wrong(
             at,
@@ -289,9 +327,10 @@ fn rule(
     if let Some((first, last)) = ports {
         rule.insert("fromPort".to_owned(), json!(first));
         rule.insert("toPort".to_owned(), json!(last));
-        for user in users.iter().filter(|user| !(first..=last).contains(&i64::from(user.port))) {
-            let message = format!("the rule does not open the port {} of {}", user.port, user.name);
-            findings.warn(at, place, message);
+        for user in users {
+            if let Some(port) = user.port.filter(|port| !(first..=last).contains(&i64::from(*port))) {
+                findings.warn(at, place, format!("the rule does not open the port {port} of {}", user.name));
+            }
         }
     }
     Some(Some(Json::Object(rule)))

@@ -261,9 +261,7 @@ fn running() -> impl Strategy<Value = Running> {
 /// Converts the exported text.
 fn back(exported: &Exported, format: TemplateFormat) -> Converted {
     let text = template(exported, format);
-    convert(&text, &options("exported")).unwrap_or_else(|problems| {
-        panic!("{text}\n{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })
+    convert(&text, &options("exported")).unwrap_or_else(|failure| panic!("{text}\n{failure}"))
 }
 
 proptest! {
@@ -368,8 +366,8 @@ fn metadata_says_only_what_no_property_can() {
             "Resources:\n  Group:\n    Type: AWS::ElastiCache::ReplicationGroup\n    Metadata: {{elasticache.kagami.dev: {metadata}}}\n    \
              Properties: {{ReplicationGroupDescription: d, ReplicationGroupId: Group, CacheNodeType: cache.t4g.micro}}\n"
         );
-        let problems = convert(&text, &options("t")).unwrap_err();
-        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let failure = convert(&text, &options("t")).unwrap_err();
+        let told: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
         assert!(told.iter().any(|problem| problem.contains(sentence)), "{metadata}: {told:#?}");
     }
 }

@@ -83,9 +83,12 @@ fn attempt(text: &str) {
             render(&converted, Format::Yaml);
             render(&converted, Format::HelmValues);
         }
-        Err(problems) => {
-            assert!(!problems.is_empty());
-            problems.iter().for_each(|problem| assert!(problem.line > 0 && problem.column > 0, "{problem}"));
+        Err(failure) => {
+            assert!(!failure.problems.is_empty());
+            failure
+                .problems
+                .iter()
+                .for_each(|problem| assert!(problem.line > 0 && problem.column > 0, "{problem}"));
         }
     }
 }

@@ -16,6 +16,9 @@ fn group(properties: &str) -> String {
     if !properties.contains("ReplicationGroupDescription") {
         text.push_str("      ReplicationGroupDescription: words\n");
     }
+    if !properties.contains("CacheNodeType") {
+        text.push_str("      CacheNodeType: cache.t4g.micro\n");
+    }
     properties.lines().for_each(|line| text.push_str(&format!("      {line}\n")));
     text
 }
@@ -23,7 +26,7 @@ fn group(properties: &str) -> String {
 fn problems(text: &str, options: &Options) -> Vec<String> {
     match convert(text, options) {
         Ok(converted) => panic!("it converts: {}", render(&converted, Format::Yaml)),
-        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        Err(failure) => failure.problems.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -32,11 +35,11 @@ fn a_wrong_property_is_named_with_what_would_be_right() {
     for (properties, sentence) in [
         (
             "NumNodeGroupz: 2",
-            "t:9:7: Group.Properties.NumNodeGroupz: unknown property; did you mean NumNodeGroups?",
+            "t:10:7: Group.Properties.NumNodeGroupz: unknown property; did you mean NumNodeGroups?",
         ),
         ("NodeType: cache.t4g.micro", "did you mean CacheNodeType?"),
         ("Description: x", "did you mean ReplicationGroupDescription?"),
-        ("Port: 80", "t:9:13: Group.Properties.Port: 80 is out of range: 1150 to 65535"),
+        ("Port: 80", "t:10:13: Group.Properties.Port: 80 is out of range: 1150 to 65535"),
         ("Port: ${x}", "\"${x}\" is not a whole number"),
         ("AutomaticFailoverEnabled: \"yes\"", "\"yes\" is neither true nor false"),
         ("ClusterMode: enable", "did you mean enabled?"),
@@ -144,7 +147,16 @@ fn a_wrong_property_is_named_with_what_would_be_right() {
             "EngineVersion: 7.1\nCacheParameterGroupName: default.redis6.x",
             "Expected a parameter group of family redis7 but found one of family redis6.x",
         ),
-        ("UserGroupIds: [a, b]", "t:9:21: Group.Properties.UserGroupIds: there are 2 entries; the most is 1"),
+        ("SecurityGroupIds: ['']", "every id is an empty text"),
+        ("SecurityGroupIds: ['', !Sub '']", "every id is an empty text"),
+        ("CacheNodeType: ''", "cacheNodeType is needed, such as cache.t4g.micro"),
+        ("CacheNodeType: '  '", "this is nothing but spaces"),
+        ("CacheNodeTyp: cache.t4g.micro", "did you mean CacheNodeType?"),
+        ("Fn::Transform: {Name: Mine}", "Group.Properties: Fn::Transform is refused: it runs a macro"),
+        (
+            "UserGroupIds: [a, b]",
+            "t:10:21: Group.Properties.UserGroupIds: there are 2 entries; the most is 1",
+        ),
         (
             "NodeGroupConfiguration: [{NodeGroupId: '1'}, {NodeGroupId: '1'}]",
             "two entries have the NodeGroupId 1",
@@ -188,6 +200,8 @@ fn what_real_templates_write_loosely_is_understood() {
         ("SnapshotName: !Sub ['${a}-${!b}', {a: x}]", "snapshotName", "\"x-${b}\""),
         ("SnapshotName: !Join ['', [a, !Ref 'AWS::NoValue', b]]", "snapshotName", "\"ab\""),
         ("SnapshotName: !Select ['1', !Split [',', 'a,b']]", "snapshotName", "\"b\""),
+        ("CacheNodeType: ' cache.t4g.small '", "cacheNodeType", "\"cache.t4g.small\""),
+        ("EngineVersion: '7.1 '", "engineVersion", "\"7.1\""),
         ("UserGroupIds: ['']", "userGroupIds", "[]"),
         ("KmsKeyId: !GetAtt Key.Arn", "kmsKeyId", "\"Key\""),
         (
@@ -196,12 +210,8 @@ fn what_real_templates_write_loosely_is_understood() {
             "\"arn:aws:sns:${AWS::Region}:1:${Key}\"",
         ),
     ] {
-        let converted = convert(&group(properties), &options("t")).unwrap_or_else(|problems| {
-            panic!(
-                "{properties}: {}",
-                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            )
-        });
+        let converted = convert(&group(properties), &options("t"))
+            .unwrap_or_else(|failure| panic!("{properties}: {failure}"));
         common::admitted(&converted);
         assert_eq!(converted.manifests[0]["spec"][field].to_string(), value, "{properties}");
     }
@@ -394,13 +404,19 @@ fn what_has_no_counterpart_is_told() {
         "{told:?}"
     );
     let valkey = group("Engine: valkey\nCacheNodeType: cache.t4g.micro\nAutomaticFailoverEnabled: false");
-    assert!(warnings(&valkey)[0].contains("CloudFormation wants it said with valkey"));
+    for part in [
+        "CloudFormation wants it said with valkey",
+        "AWS encrypts valkey at rest where nothing is said",
+        "no security group is named",
+    ] {
+        assert!(warnings(&valkey).iter().any(|told| told.contains(part)), "{part}");
+    }
 }
 
 #[test]
 fn two_groups_cannot_have_one_name() {
     let text = "Resources:\n  A: &a {Type: AWS::ElastiCache::ReplicationGroup, Properties: \
-                {ReplicationGroupDescription: x, ReplicationGroupId: same}}\n  B: *a\n";
+                {ReplicationGroupDescription: x, ReplicationGroupId: same, CacheNodeType: cache.t4g.micro}}\n  B: *a\n";
     assert!(problems(text, &options("t"))[0].contains("have the same name: same"));
 }
 

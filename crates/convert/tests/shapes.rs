@@ -74,8 +74,8 @@ fn each_shape_becomes_what_is_written_beside_it() {
                 admitted(&converted);
                 whole(&converted)
             }
-            Err(problems) => {
-                let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
+            Err(failure) => {
+                let text = format!("{failure}\n");
                 assert!(!converts, "{file}:\n{text}");
                 text
             }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{admitted, options};
-use kagami_convert::{Format, Problem, convert, render};
+use kagami_convert::{Failure, Format, Problem, convert, render};
 
 /// What becomes of a template.
 enum Fate {
@@ -194,7 +194,7 @@ fn every_real_template_converts_or_fails_with_the_right_sentence() {
                     _ => {}
                 }
             }
-            (Err(problems), fate) => {
+            (Err(Failure { problems, .. }), fate) => {
                 problems.iter().for_each(|problem| println!("error: {problem}"));
                 problems.iter().for_each(sensible);
                 let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
