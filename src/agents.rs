@@ -299,6 +299,8 @@ impl Line {
         let mut last = Instant::now();
         loop {
             tokio::select! {
+                // Not with the next beat: each moment of it is one in which nobody may write.
+                () = tokio::time::sleep_until(last + SILENCE) => return format!("nothing was heard for {SILENCE:?}"),
                 frame = stream.next() => {
                     let line = match frame {
                         None => return "the agent closed it".into(),
@@ -338,9 +340,6 @@ impl Line {
                     waiting.insert(id, answer);
                 }
                 _ = beat.tick() => {
-                    if last.elapsed() > SILENCE {
-                        return format!("nothing was heard for {SILENCE:?}");
-                    }
                     let confirm = locked(&self.confirm).clone();
                     let frame = match confirm {
                         Some(confirm) if self.is_in(&confirm.boot) && self.fresh.holds() => ToAgent::Confirm { term: confirm.term, guard: confirm.guard },

@@ -4,6 +4,7 @@
 pub mod claim;
 pub mod durable;
 pub mod guard;
+pub mod hearing;
 pub mod orders;
 pub mod persistence;
 pub mod state;

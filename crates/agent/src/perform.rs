@@ -126,6 +126,14 @@ async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<
             promote(node, &hand, min_offset, wait_ms, force, until).await
         }
         Command::Park { unwritten } => park(node, &hand, unwritten).await,
+        Command::Relink => {
+            // Every version takes the old word.
+            let kill = ["CLIENT", "KILL", "TYPE", "master"];
+            let ended = hand.client.call(&kill, WITHIN).await.map_err(failed)?;
+            observe::look(node).await;
+            let ended = redis::from_redis_value::<u64>(ended).unwrap_or_default();
+            words(format!("{ended} links ended"))
+        }
         Command::Forget { ids } => forget(&hand, &ids).await,
         Command::PauseWrites { ms } => {
             writes::pause(node, ms).await.map_err(failed)?;

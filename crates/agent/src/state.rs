@@ -4,6 +4,7 @@
 
 use crate::durable::Durable;
 use crate::guard::{Acknowledgements, Facts, Guard, Poll, Witness};
+use crate::hearing::Hearing;
 use crate::persistence::Persistence;
 use crate::unwritten::Unwritten;
 use crate::version::Version;
@@ -56,6 +57,8 @@ pub struct Life<H> {
     pub min_replicas: Option<String>,
     /// Each replica's, by its address.
     pub acknowledgements: BTreeMap<(String, u16), Acknowledgements>,
+    /// What a replica heard of its primary.
+    pub hearing: Hearing,
     /// The replica is in sync and nothing is put aside any more.
     pub previous_forgotten: bool,
     /// The process itself.
@@ -90,6 +93,7 @@ impl<H> Life<H> {
             guard_pause_until_ms: 0,
             min_replicas: None,
             acknowledgements: BTreeMap::new(),
+            hearing: Hearing::default(),
             previous_forgotten: false,
             process,
         }
@@ -371,6 +375,9 @@ impl<H> State<H> {
         }
         view.unwritten = life.unwritten.yes();
         view.complete = life.whole.complete() && !view.loading;
+        if let Some(link) = &mut view.link {
+            life.hearing.look(now_ms, link, view.offset);
+        }
         let mut acknowledged = None;
         for replica in view.replicas.iter().filter(|replica| replica.online && replica.lag_s >= 0) {
             let poll = Poll {
@@ -715,8 +722,13 @@ fn same_view(a: &EngineView, b: &EngineView) -> bool {
         cluster,
     } = a;
     let same_link = match (link, &b.link) {
-        (Some(Link { host, port, up, syncing, down_ms: _ }), Some(b)) => {
-            *host == b.host && *port == b.port && *up == b.up && *syncing == b.syncing
+        (Some(Link { host, port, up, syncing, down_ms: _, quiet, parted }), Some(b)) => {
+            *host == b.host
+                && *port == b.port
+                && *up == b.up
+                && *syncing == b.syncing
+                && *quiet == b.quiet
+                && *parted == b.parted
         }
         (None, None) => true,
         _ => false,

@@ -285,6 +285,37 @@ async fn an_online_replica_is_a_witness_too() {
 }
 
 #[tokio::test]
+async fn a_replica_tells_within_moments_that_its_primary_fell_silent_and_asks_it_anew() {
+    let (a, to_a, b, to_b) = pair(10).await;
+    let quiet = |report: &Report| {
+        let link = report.engine.as_ref().and_then(|engine| engine.link.as_ref());
+        link.is_some_and(|link| link.quiet == Some(true))
+    };
+    let down = |report: &Report| {
+        let link = report.engine.as_ref().and_then(|engine| engine.link.as_ref());
+        link.is_some_and(|link| !link.up)
+    };
+    // No connection is reset, as where a machine falls silent.
+    let engine = a.engine_pid().unwrap();
+    a.signal(Signal::STOP);
+    rustix::process::kill_process(engine, Signal::STOP).unwrap();
+    let report = to_b.until("quiet", quiet).await;
+    let link = report.engine.unwrap().link.unwrap();
+    assert!(link.up && link.is_stale(), "the engine itself notices nothing: {link:?}");
+    to_b.order(Some(Role::Replica), Command::Relink).await.unwrap();
+    to_b.until("a link that stays down", |report| down(report) && quiet(report)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(down(&to_b.report().await));
+    rustix::process::kill_process(engine, Signal::CONT).unwrap();
+    a.signal(Signal::CONT);
+    to_b.until_within("heard again", Duration::from_secs(20), |report| !down(report) && !quiet(report)).await;
+    to_b.order(Some(Role::Replica), Command::Relink).await.unwrap();
+    to_b.in_sync().await;
+    assert_eq!(count(&mut b.client().await.unwrap()).await, 10);
+    drop(to_a);
+}
+
+#[tokio::test]
 async fn the_shards_lease_is_a_witness_and_a_higher_term_in_it_is_a_no() {
     let setup = Setup::default();
     let (lease, known) = tokio::sync::watch::channel((1, "dva-0001-001".to_owned()));

@@ -48,6 +48,8 @@ pub fn directives(desired: &Desired) -> Vec<(String, String)> {
     // Waiting for more replicas costs five seconds at the default; there is at most a handful here.
     put("repl-diskless-sync-delay", "0");
     put("repl-timeout", "60");
+    // A silent machine resets no connection: that a ping is missing tells its replicas within moments, not after a minute.
+    put("repl-ping-replica-period", "1");
     put("save", "\"\"");
     if desired.storage.is_some() {
         put("appendonly", "yes");

@@ -493,9 +493,9 @@ impl Observed {
     pub fn heard_by(&self, node: &str) -> Option<&str> {
         let host = self.nodes.get(node)?.pod.as_ref()?.ip.as_deref()?;
         self.nodes.keys().map(String::as_str).find(|each| {
-            self.engine(each).and_then(|engine| engine.link.as_ref()).is_some_and(|link| {
-                link.host == host && (link.up || link.down_ms < kagami_protocol::FENCE_SILENCE_MS)
-            })
+            self.engine(each)
+                .and_then(|engine| engine.link.as_ref())
+                .is_some_and(|link| link.host == host && link.acknowledges())
         })
     }
 }

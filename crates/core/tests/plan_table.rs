@@ -301,6 +301,65 @@ fn silence_while_kubernetes_says_ready_promotes_nobody() {
 }
 
 #[test]
+fn a_link_that_is_up_by_the_engines_word_alone_is_asked_anew_before_it_is_believed() {
+    // A silent machine resets nothing: the replica's engine would say "up" for a minute.
+    assert_plan(
+        &draw(&format!("1x2 plain {SILENT}\n 0001-002 replica 100 of 0001-001 quiet")),
+        "order 0001-002 term 1: relink
+         wait NodeUnknown 0001-001
+         wait AgentUnreachable 0001-001",
+    );
+    // Its primary answered: the operator alone is cut off, and nobody is promoted.
+    assert_plan(
+        &draw(&format!("1x2 plain {SILENT}\n 0001-002 replica 100 of 0001-001\n machine m1 notready")),
+        "wait NodeUnknown 0001-001
+         wait AgentUnreachable 0001-001",
+    );
+    // It did not: the replica is the second witness, whatever Kubernetes says for the next minute.
+    assert_plan(
+        &draw(&format!("1x2 plain {SILENT}\n 0001-002 replica 100 of 0001-001 down 0 quiet")),
+        "raise 0001 to term 2 holder 0001-002 (silence)
+         wait FencingPrimary 0001-001
+         wait AgentUnreachable 0001-001",
+    );
+    // One that hears it outweighs one that does not.
+    assert_plan(
+        &draw(&format!(
+            "1x3 plain {SILENT}\n 0001-002 replica 100 of 0001-001 down 0 quiet\n 0001-003 replica 100 of 0001-001"
+        )),
+        "wait NodeUnknown 0001-001
+         wait AgentUnreachable 0001-001",
+    );
+}
+
+#[test]
+fn p2_a_link_to_the_silent_primary_before_is_asked_anew_while_its_fence_is_waited_for() {
+    let fence = |link: &str| {
+        draw(&format!(
+            "1x2 plain {SILENT}\n 0001-002 replica 100 of 0001-001 {link}
+             lease 0001 term 2 holder 0001-002 previous 0001-001 cause silence since 9000 served"
+        ))
+    };
+    assert_plan(
+        &fence("quiet"),
+        "order 0001-002 term 2: relink
+         wait FencingPrimary 0001-001
+         wait AgentUnreachable 0001-001",
+    );
+    // Asked anew only now, its last acknowledgement may be a moment old.
+    assert_plan(
+        &fence("down 0 quiet parting"),
+        "wait FencingPrimary 0001-001
+         wait AgentUnreachable 0001-001",
+    );
+    assert_plan(
+        &fence("down 0 quiet"),
+        "order 0001-002 term 2: promote, offset at least None
+         wait AgentUnreachable 0001-001",
+    );
+}
+
+#[test]
 fn silence_on_a_lost_machine_is_fenced_before_anybody_is_promoted() {
     let lost = "0001-002 replica 100 of 0001-001 down 5000\n machine m1 notready";
     assert_plan(

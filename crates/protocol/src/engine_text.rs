@@ -112,6 +112,8 @@ fn link(info: &Fields) -> Link {
         up,
         syncing: info.flag("master_sync_in_progress"),
         down_ms: if up { 0 } else { down_s.saturating_mul(1000) },
+        quiet: None,
+        parted: None,
     }
 }
 

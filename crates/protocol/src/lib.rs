@@ -19,7 +19,9 @@ pub const VERSION: u32 = 1;
 /// Which orders and fields this code knows, counted up with each addition that a peer must know before it relies on it.
 ///
 /// 1: [`Command::Park`], [`Start::keep_previous`], [`Config`], elections by [`Command::Promote`].
-pub const VOCABULARY: u32 = 1;
+///
+/// 2: [`Command::Relink`], [`Link::quiet`].
+pub const VOCABULARY: u32 = 2;
 /// The TCP port on which an agent takes the operator's connection (mutual TLS).
 pub const AGENT_PORT: u16 = 8379;
 /// The TCP port on which an agent serves `/livez`, `/readyz` and `/metrics` (plain HTTP).

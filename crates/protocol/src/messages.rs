@@ -257,6 +257,9 @@ pub enum Command {
     },
     /// Only to remember the term.
     KeepTerm,
+    /// A replica ends the link to its primary (`CLIENT KILL TYPE master`) and asks anew at once: a primary that lives answers and
+    /// the stream goes on; a silent one leaves the link down, where the engine would call it up until `repl-timeout`.
+    Relink,
 }
 
 /// How a parked node is let in.
@@ -574,8 +577,33 @@ pub struct Link {
     pub up: bool,
     /// `master_sync_in_progress:1`.
     pub syncing: bool,
-    /// Since when it is down, in milliseconds; 0 while it is up.
+    /// Since when it is down, in milliseconds (whole seconds, as of the report); 0 while it is up.
     pub down_ms: u64,
+    /// Whether nothing has come in the stream for [`crate::FENCE_SILENCE_MS`], by the agent's own looks: an engine calls the link
+    /// to a machine that fell silent up for a minute. `None` from agents that do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<bool>,
+    /// Whether the link has been down for [`crate::FENCE_SILENCE_MS`], by the agent's own looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parted: Option<bool>,
+}
+
+impl Link {
+    /// Whether the primary is heard, or was within the last moments; a link that is up is believed until it was asked anew.
+    pub fn hears(&self) -> bool {
+        self.up || self.quiet.map_or(self.down_ms < crate::FENCE_SILENCE_MS, |quiet| !quiet)
+    }
+
+    /// Whether an acknowledgement may have reached the primary within the silence that it allows itself (P2), even where
+    /// nothing came back.
+    pub fn acknowledges(&self) -> bool {
+        self.up || self.parted.map_or(self.down_ms < crate::FENCE_SILENCE_MS, |parted| !parted)
+    }
+
+    /// Whether the link is up by the engine's word alone: only asking anew tells whether anybody is there.
+    pub fn is_stale(&self) -> bool {
+        self.up && self.quiet == Some(true)
+    }
 }
 
 /// A primary's view of a replica (up to a second old).

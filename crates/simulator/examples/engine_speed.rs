@@ -19,6 +19,7 @@ fn config(n: u32) -> EngineConfig {
         save_every_ms: None,
         replica_of: None,
         repl_timeout_ms: 60_000,
+        ping_every_ms: 10_000,
         backlog_writes: 10_000,
         source_open: true,
         stale_reads: true,

@@ -100,6 +100,7 @@ pub fn observe(mutant: Option<Mutant>, deleting: bool, observed: &mut Observed) 
                     && let Some(link) = report.engine.as_mut().and_then(|engine| engine.link.as_mut())
                 {
                     (link.up, link.down_ms) = (false, 1_000_000);
+                    (link.quiet, link.parted) = (Some(true), Some(true));
                 }
             }
         }

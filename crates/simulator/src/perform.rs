@@ -265,6 +265,11 @@ impl World {
                 }
                 Next::Again(Stage::Behind(self.now + wait_ms), 0)
             }
+            Command::Relink => {
+                let ended = self.text(pod, &["CLIENT", "KILL", "TYPE", "master"]);
+                self.look(pod);
+                ended.map_or_else(failed, |ended| done(format!("{ended} links ended")))
+            }
             Command::Park { unwritten } => {
                 if *unwritten {
                     self.pause_writes(pod, PARK_PAUSE_MS);
@@ -431,5 +436,6 @@ fn short(command: &Command) -> &'static str {
         Command::ResumeWrites => "resume writes",
         Command::Configure { .. } => "configure",
         Command::KeepTerm => "keep term",
+        Command::Relink => "relink",
     }
 }

@@ -269,6 +269,7 @@ impl Node {
             ("save".to_owned(), "\"\"".to_owned()),
             ("repl-diskless-sync".to_owned(), "yes".to_owned()),
             ("repl-diskless-sync-delay".to_owned(), "0".to_owned()),
+            ("repl-ping-replica-period".to_owned(), "1".to_owned()),
         ];
         if cluster {
             directives.push(("cluster-enabled".into(), "yes".into()));

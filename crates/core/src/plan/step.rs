@@ -302,6 +302,7 @@ fn brief(command: &Command) -> String {
             format!("configure {}", directives.keys().cloned().collect::<Vec<_>>().join(" "))
         }
         Command::KeepTerm => "keep term".into(),
+        Command::Relink => "relink".into(),
     }
 }
 

@@ -361,6 +361,13 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                 let link = engine.as_mut().unwrap().link.as_mut().unwrap();
                 (link.up, link.down_ms) = (false, words.number());
             }
+            // By its agent's looks nothing comes in the stream.
+            "quiet" => {
+                let link = engine.as_mut().unwrap().link.as_mut().unwrap();
+                (link.quiet, link.parted) = (Some(true), Some(!link.up));
+            }
+            // The link went down only now.
+            "parting" => engine.as_mut().unwrap().link.as_mut().unwrap().parted = Some(false),
             "syncing" => {
                 let engine = engine.as_mut().unwrap();
                 engine.complete = false;

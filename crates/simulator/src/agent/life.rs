@@ -61,6 +61,9 @@ impl World {
             save_every_ms: None,
             replica_of: if cluster { None } else { primary },
             repl_timeout_ms: 60_000,
+            ping_every_ms: directive("repl-ping-replica-period")
+                .and_then(|period| period.parse::<u64>().ok())
+                .map_or(10_000, |period| period * 1_000),
             backlog_writes: 10_000,
             source_open: !replica || self.mutant == Some(Mutant::SourceAlwaysOpen),
             stale_reads: !replica || cluster,

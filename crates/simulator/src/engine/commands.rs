@@ -219,6 +219,11 @@ impl Engine {
                 }
                 Err(_) => error("ERR timeout is not an integer or out of range"),
             },
+            ("KILL", [of, kind])
+                if of.eq_ignore_ascii_case("TYPE") && kind.eq_ignore_ascii_case("master") =>
+            {
+                Reply::Number(self.ask_source_anew().into())
+            }
             ("UNPAUSE", []) => {
                 self.end_pause(false);
                 ok()

@@ -137,6 +137,8 @@ pub struct EngineConfig {
     pub replica_of: Option<Ip>,
     /// `repl-timeout`.
     pub repl_timeout_ms: Ms,
+    /// `repl-ping-replica-period`.
+    pub ping_every_ms: Ms,
     /// `repl-backlog-size`, in writes.
     pub backlog_writes: usize,
     /// Whether the replication user may log in from the start (`user repl on`).

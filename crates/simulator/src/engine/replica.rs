@@ -215,6 +215,15 @@ impl Engine {
         }
     }
 
+    /// Ends a link that is up, to go on from there (`CLIENT KILL TYPE master`); says whether there was one.
+    pub(super) fn ask_source_anew(&mut self) -> bool {
+        let up = self.repl.source.as_ref().filter(|source| source.is_up()).and_then(Source::connection);
+        if let Some(connection) = up {
+            self.lose_source(connection, true);
+        }
+        up.is_some()
+    }
+
     /// A replication connection with a peer is closed, from either side.
     pub(super) fn repl_broken(&mut self, peer: Ip, connection: u64) {
         self.repl.replicas.retain(|replica| (replica.peer, replica.connection) != (peer, connection));

@@ -9,8 +9,6 @@ use super::replica::Source;
 use super::types::{Addr, Repl, ReplId};
 use std::collections::VecDeque;
 
-/// How often a source pings its replicas in the stream (`repl-ping-replica-period`).
-const PING_EVERY_MS: u64 = 10_000;
 pub(super) const CRON_MS: u64 = 1_000;
 
 /// The last writes, for replicas that come back.
@@ -247,7 +245,7 @@ impl Engine {
             return;
         }
         self.repl.cron_ms = now + CRON_MS;
-        if now >= self.repl.ping_ms + PING_EVERY_MS {
+        if now >= self.repl.ping_ms + self.settings.ping_every_ms {
             self.repl.ping_ms = now;
             let manual =
                 self.cluster.as_ref().is_some_and(|cluster| cluster.manual.end_ms != 0) && self.paused();

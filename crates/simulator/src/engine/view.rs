@@ -40,6 +40,8 @@ impl Engine {
                 up: source.is_up(),
                 syncing: source.is_syncing(),
                 down_ms: if source.is_up() { 0 } else { self.down_s(now) * 1000 },
+                quiet: None,
+                parted: None,
             }),
             replicas: repl
                 .replicas

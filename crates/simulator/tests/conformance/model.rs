@@ -91,6 +91,7 @@ impl World for ModelWorld {
             save_every_ms: None,
             replica_of: None,
             repl_timeout_ms: 60_000,
+            ping_every_ms: 10_000,
             backlog_writes: 100_000,
             source_open: true,
             stale_reads: true,

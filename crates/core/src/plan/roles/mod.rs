@@ -8,6 +8,7 @@ mod copies;
 mod office;
 mod promotion;
 mod rebirth;
+mod silence;
 mod succession;
 
 pub(super) use rebirth::{Standing, standing};

@@ -64,13 +64,13 @@ impl View<'_> {
     }
 
     /// Engines begin an election when a majority has missed a primary for the node timeout. None has begun while a replica
-    /// says that its link was up within that time, nor where nobody else could be elected.
+    /// heard it within that time (a link that is only called up says nothing), nor where nobody else could be elected.
     fn may_be_electing(&self, lease: &ShardLease) -> bool {
         let recent = self.nodes().any(|node| {
-            self.observed
-                .engine(node)
-                .and_then(|engine| engine.link.as_ref())
-                .is_some_and(|link| link.up || link.down_ms.saturating_add(LINK_SECOND_MS) < NODE_TIMEOUT_MS)
+            self.observed.engine(node).and_then(|engine| engine.link.as_ref()).is_some_and(|link| {
+                link.quiet != Some(true)
+                    && (link.up || link.down_ms.saturating_add(LINK_SECOND_MS) < NODE_TIMEOUT_MS)
+            })
         });
         let before = lease.previous.as_ref().map(|(node, _)| node.as_str());
         let others = self

@@ -6,12 +6,12 @@ use crate::desired::ClusterMode;
 use crate::observed::{Agent, Cause, Life, ShardLease, is_primary};
 use crate::plan::{Plan, Primary};
 use kagami_api::reason::Reason;
-use kagami_protocol::{EngineState, EngineView, FENCE_SILENCE_MS, Report, Role};
+use kagami_protocol::{EngineState, EngineView, Report, Role};
 
 /// How long replicas may take to notice that their primary's process has ended; their last offset comes with that.
 const NOTICE_MS: i64 = 400;
 /// How long a fresh operator process gives the agents to be heard, before it calls one of them unknown.
-const FIRST_DIAL_MS: u64 = 3_000;
+pub(super) const FIRST_DIAL_MS: u64 = 3_000;
 
 impl View<'_> {
     /// The lease names a holder that is not the primary (yet, or any more).
@@ -178,9 +178,12 @@ impl View<'_> {
 
     /// P2: whether the holder may accept writes.
     pub(super) fn may_serve(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
-        let Some((previous, _)) = &lease.previous else { return true };
+        let Some((previous, boot)) = &lease.previous else { return true };
         if self.relieved(lease) {
             return true;
+        }
+        if self.observed.life(previous, boot) == Life::Unknown {
+            self.relink(lease, plan);
         }
         plan.wait(
             Reason::FencingPrimary,
@@ -334,57 +337,5 @@ impl View<'_> {
         self.observed.report(&lease.holder).and_then(|report| report.last_exit.as_ref()).is_some_and(|exit| {
             exit.boot == lease.boot && (self.observed.now_ms - exit.at_ms).abs() < NOTICE_MS
         })
-    }
-
-    /// P3: silence promotes only where Kubernetes and every replica have lost the primary too, and after the fence.
-    pub(super) fn silence(&self, lease: &ShardLease, plan: &mut Plan) -> Option<Primary> {
-        let holder = &lease.holder;
-        let unheard = matches!(self.observed.nodes.get(holder).map(|seen| &seen.agent), Some(Agent::Unheard));
-        if unheard && self.observed.watching_ms < FIRST_DIAL_MS {
-            plan.wait(Reason::WaitingForAgent, holder, "this operator process has just begun to listen");
-            plan.again(100);
-            return None;
-        }
-        if !self.observed.kubernetes_lost(holder, &lease.boot) {
-            plan.wait(
-                Reason::NodeUnknown,
-                holder,
-                "its agent is silent, and Kubernetes does not say that its pod or machine is gone: unknown is not down, nothing is promoted",
-            );
-            plan.again(500);
-            return None;
-        }
-        let others: Vec<&str> = self.nodes().filter(|node| node != holder).collect();
-        let hears = others.iter().find(|node| {
-            self.observed.engine(node).is_some_and(|engine| {
-                engine.link.as_ref().is_some_and(|link| link.up || link.down_ms < FENCE_SILENCE_MS)
-            })
-        });
-        if let Some(hears) = hears {
-            plan.wait(
-                Reason::NodeUnknown,
-                holder,
-                format!("its agent is silent, but replica {hears} heard it within the last moments"),
-            );
-            plan.again(250);
-            return None;
-        }
-        // P2: whoever cannot be asked may be the witness that keeps the old primary writing; no time makes up for that.
-        let blind = others.iter().find(|node| {
-            !matches!(self.observed.nodes.get(**node).map(|seen| &seen.agent), Some(Agent::Up(_)))
-                && !self.never_ran(node)
-        });
-        if let Some(blind) = blind {
-            plan.wait(
-                Reason::NodeUnknown,
-                *blind,
-                format!(
-                    "the primary {holder} is lost, and this node cannot be asked whether it still hears it"
-                ),
-            );
-            plan.again(500);
-            return None;
-        }
-        self.succeed(lease, Cause::Silence, plan)
     }
 }
