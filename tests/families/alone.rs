@@ -166,7 +166,12 @@ async fn a_cordoned_machine_gives_up_its_primaries_before_it_is_drained() -> Res
     tell("cordon", Sharing::Alone, seconds(240), async |story| {
         operator::well(story).await?;
         let enabled = Group::apply(story, "cordoned", &clustered(1, 1)).await?;
-        let plain = Group::apply(story, "cordoned-plain", &spec(json!({ "numCacheClusters": 2 }))).await?;
+        let plain = Group::apply(
+            story,
+            "cordoned-plain",
+            &spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
+        )
+        .await?;
         for group in [&enabled, &plain] {
             group.settled(seconds(90)).await?;
             let mut keys = Keys::of(group, 1);
@@ -251,7 +256,12 @@ async fn p8_a_drain_hands_the_primary_over_and_loses_no_acknowledged_write() -> 
     tell("drain", Sharing::Alone, seconds(240), async |story| {
         operator::well(story).await?;
         let enabled = Group::apply(story, "drained", &clustered(3, 1)).await?;
-        let plain = Group::apply(story, "drained-plain", &spec(json!({ "numCacheClusters": 2 }))).await?;
+        let plain = Group::apply(
+            story,
+            "drained-plain",
+            &spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
+        )
+        .await?;
         for group in [&enabled, &plain] {
             group.settled(seconds(90)).await?;
             one_budget_for_each_pod(story).await?;
@@ -432,7 +442,8 @@ async fn versions(story: &Story) -> Result<BTreeMap<String, String>> {
 async fn p4_at_rest_nothing_is_written() -> Result<()> {
     tell("rest", Sharing::Alone, seconds(240), async |story| {
         let enabled = Group::apply(story, "enabled", &stored(clustered(2, 1))).await?;
-        let plain = crate::support::group::spec(json!({ "numCacheClusters": 2 }));
+        let plain =
+            crate::support::group::spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true }));
         let disabled = Group::apply(story, "disabled", &plain).await?;
         enabled.settled(seconds(120)).await?;
         disabled.settled(seconds(60)).await?;

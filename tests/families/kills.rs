@@ -43,7 +43,8 @@ async fn p1_primaries_of_three_shards_with_volumes_are_killed_in_three_ways_and_
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
 async fn p1_primaries_with_cluster_mode_disabled_are_killed_in_three_ways_and_no_key_is_lost() -> Result<()> {
-    killed_thrice("kill-plain", spec(json!({ "numCacheClusters": 2 }))).await
+    killed_thrice("kill-plain", spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })))
+        .await
 }
 
 #[tokio::test]

@@ -113,7 +113,11 @@ async fn p1_after_a_total_outage_the_best_volume_is_chosen_whichever_node_has_it
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
 async fn p1_after_a_total_outage_with_cluster_mode_disabled_the_best_volume_is_chosen() -> Result<()> {
-    the_best_volume_is_chosen("best-volume-plain", spec(json!({ "numCacheClusters": 2 }))).await
+    the_best_volume_is_chosen(
+        "best-volume-plain",
+        spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
+    )
+    .await
 }
 
 #[tokio::test]

@@ -64,7 +64,12 @@ async fn tested(group: &Group<'_>) -> Result<()> {
 async fn testfailover_promotes_a_replica_starts_the_old_primary_again_and_loses_nothing() -> Result<()> {
     tell("test-failover", Sharing::SideBySide, seconds(240), async |story| {
         let enabled = Group::apply(story, "tested", &clustered(1, 1)).await?;
-        let plain = Group::apply(story, "tested-plain", &spec(json!({ "numCacheClusters": 2 }))).await?;
+        let plain = Group::apply(
+            story,
+            "tested-plain",
+            &spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
+        )
+        .await?;
         for group in [&enabled, &plain] {
             group.settled(seconds(90)).await?;
             tested(group).await?;

@@ -53,7 +53,12 @@ const FAULTS: [Fault; 7] = [
 pub(crate) async fn nemesis(story: &Story, time: Duration) -> Result<()> {
     operator::well(story).await?;
     let many = Group::apply(story, "many", &clustered(3, 1)).await?;
-    let plain = Group::apply(story, "plain", &spec(json!({ "numCacheClusters": 3 }))).await?;
+    let plain = Group::apply(
+        story,
+        "plain",
+        &spec(json!({ "numCacheClusters": 3, "automaticFailoverEnabled": true })),
+    )
+    .await?;
     let groups = [&many, &plain];
     for group in groups {
         group.settled(seconds(120)).await?;

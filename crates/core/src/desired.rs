@@ -284,7 +284,7 @@ pub fn resolve(rg: &ReplicationGroup, refs: &References, tables: &Tables) -> Res
         parameter_group_name: group
             .name
             .unwrap_or_else(|| engine.family.default_group(cluster_mode == ClusterMode::Enabled)),
-        not_in_effect: not_in_effect(spec, engine.engine.kind, cluster_mode, &shape),
+        not_in_effect: not_in_effect(spec, cluster_mode),
         namespace,
         name,
         uid: rg.metadata.uid.clone().unwrap_or_default(),
@@ -425,13 +425,8 @@ fn own_bus_port(namespace: &str, name: &str, port: u16) -> u16 {
     }
 }
 
-/// The properties that are recorded, as far as the spec gives them; and what an omission would mean elsewhere.
-fn not_in_effect(
-    spec: &ReplicationGroupSpec,
-    engine: EngineKind,
-    mode: ClusterMode,
-    shape: &shape::Shape,
-) -> Vec<NotInEffect> {
+/// The properties that are recorded, as far as the spec gives them.
+fn not_in_effect(spec: &ReplicationGroupSpec, mode: ClusterMode) -> Vec<NotInEffect> {
     let given = [
         ("autoMinorVersionUpgrade", spec.auto_minor_version_upgrade.is_some()),
         ("notificationTopicArn", spec.notification_topic_arn.is_some()),
@@ -447,15 +442,11 @@ fn not_in_effect(
             _ => None,
         })
         .collect();
-    let several = shape.shards.iter().any(|shard| shard.nodes.len() > 1);
-    if spec.automatic_failover_enabled.is_none()
-        && mode == ClusterMode::Disabled
-        && engine == EngineKind::Redis
-        && several
-    {
+    let mut groups = spec.node_group_configuration.iter().flatten();
+    if mode == ClusterMode::Disabled && groups.any(|group| group.slots.is_some()) {
         list.push(NotInEffect {
-            property: "automaticFailoverEnabled".to_owned(),
-            sentence: "automaticFailoverEnabled is left out: ElastiCache would not fail over, and this version of Kagami does; set it to true to mean the same in both places".to_owned(),
+            property: "nodeGroupConfiguration".to_owned(),
+            sentence: properties::SLOTS_RECORDED.to_owned(),
         });
     }
     list

@@ -89,7 +89,7 @@ fn cases() -> Vec<Case> {
         words,
     };
     let two = |first: &str, second: &str| json!({ "nodeGroupConfiguration": [{ "slots": first }, { "slots": second }] });
-    let zoned = json!({ "multiAZEnabled": true, "numCacheClusters": 2, "cacheSubnetGroupName": "subnets" });
+    let zoned = json!({ "multiAZEnabled": true, "automaticFailoverEnabled": true, "numCacheClusters": 2, "cacheSubnetGroupName": "subnets" });
     vec![
         case(
             "V03",

@@ -136,6 +136,9 @@ pub const NODE_TYPE_NEEDED: &str =
     "cacheNodeType is needed, such as cache.t4g.micro; or give kubernetes.resources.limits.memory instead.";
 /// Why `deletionPolicy: Snapshot` is refused.
 pub const DELETION_SNAPSHOT_REFUSED: &str = "deletionPolicy: Snapshot is refused: this version of Kagami takes no snapshots, and would delete what you meant to keep. Choose Retain or Delete.";
+/// What `slots` mean for a group without any.
+pub const SLOTS_RECORDED: &str = "slots in nodeGroupConfiguration are recorded: with cluster mode disabled there are none, and the one node group has every key";
+
 /// The property of that name in CloudFormation.
 pub fn find(name: &str) -> Option<&'static Property> {
     REPLICATION_GROUP.iter().find(|property| property.name == name)

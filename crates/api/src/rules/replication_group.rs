@@ -150,7 +150,7 @@ fn failover_and_zones() -> Vec<AdmissionRule> {
         spec(
             "V08",
             "primaryClusterId",
-            "!has(@.primaryClusterId) || !UNCLUSTERED || NODES < 2 || (has(@.automaticFailoverEnabled) && !@.automaticFailoverEnabled)",
+            "!has(@.primaryClusterId) || !UNCLUSTERED || NODES < 2 || !FAILOVER",
             "primaryClusterId needs automaticFailoverEnabled: false, because automatic failover moves the role. Set that, or leave this out.",
         ),
         spec(
@@ -162,7 +162,7 @@ fn failover_and_zones() -> Vec<AdmissionRule> {
         spec(
             "V10",
             "multiAZEnabled",
-            "!MULTI_AZ || !has(@.automaticFailoverEnabled) || @.automaticFailoverEnabled",
+            "!MULTI_AZ || (UNCLUSTERED ? FAILOVER : !has(@.automaticFailoverEnabled) || @.automaticFailoverEnabled)",
             "multiAZEnabled needs automatic failover: set automaticFailoverEnabled to true.",
         ),
         spec(

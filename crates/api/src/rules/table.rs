@@ -98,14 +98,14 @@ pub const NUMBERED: &[Numbered] = &[
         "V08",
         "With cluster mode disabled, automatic failover needs two nodes.",
         "",
-        "Valkey's default is on, also for a group of one node, which must say false.",
+        "The defaults are ElastiCache's: off for redis, and on for valkey, also for a group of one node, which must say false.",
     ),
     numbered("V09", "With cluster mode enabled, automatic failover is on.", "", "Without replicas, too."),
     numbered(
         "V10",
         "Multi-AZ needs automatic failover, a replica in every node group, and two zones.",
         "",
-        "",
+        "Redis with cluster mode disabled must say automaticFailoverEnabled: true, since its default is off.",
     ),
     numbered(
         "V11",

@@ -17,7 +17,7 @@ use crate::v1alpha1::words::{
 /// two replicas: numCacheClusters: 3, automaticFailoverEnabled: true. A Redis Cluster of three shards with a replica each:
 /// numNodeGroups: 3, replicasPerNodeGroup: 1. A Redis Cluster of one shard with a replica: clusterMode: enabled,
 /// replicasPerNodeGroup: 1. For Valkey add engine: valkey, and to a single node of it automaticFailoverEnabled: false. For copies
-/// in different zones add multiAZEnabled: true. To keep data when every node has stopped, add kubernetes.storage.
+/// in different zones add multiAZEnabled: true, to a group that fails over. To keep data when every node has stopped, add kubernetes.storage.
 ///
 /// As one line of JSON, a whole group: {"apiVersion": "elasticache.kagami.dev/v1alpha1", "kind": "ReplicationGroup", "metadata":
 /// {"name": "cart"}, "spec": {"replicationGroupDescription": "carts of the shop", "cacheNodeType": "cache.t4g.micro", "engine":
@@ -94,8 +94,8 @@ pub struct ReplicationGroupSpec {
     /// Whether a replica is promoted when the primary fails. In effect. With cluster mode enabled it must not be false. With
     /// cluster mode disabled true needs at least two nodes, and a single node of Valkey must say false. With false and several nodes
     /// the role stays with one node, as in ElastiCache: a replica serves while that one is recreated, and hands the role back once
-    /// it is in sync. A change holds at once. Default: on wherever there is a replica (ElastiCache's default for
-    /// Redis with cluster mode disabled is off: say true to mean the same in both places).
+    /// it is in sync. A change holds at once. Default, as in ElastiCache: true with cluster mode enabled and for Valkey, false for Redis
+    /// with cluster mode disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automatic_failover_enabled: Option<bool>,
 
@@ -176,7 +176,7 @@ pub struct ReplicationGroupSpec {
     pub log_delivery_configurations: Option<Vec<LogDeliveryConfiguration>>,
 
     /// Whether the copies of a shard must be in different zones. In effect, as a hard rule: never all copies of a shard in one
-    /// zone, also after a failover. Needs a replica in every shard and at least two zones. A change holds at once for nodes that
+    /// zone, also after a failover. Needs automatic failover, a replica in every shard and at least two zones. A change holds at once for nodes that
     /// are made. Default: false, which spreads the copies as well as the zones allow.
     #[serde(rename = "multiAZEnabled", default, skip_serializing_if = "Option::is_none")]
     pub multi_az_enabled: Option<bool>,

@@ -91,8 +91,9 @@ pub(super) fn resolve(
     }
     check_preferred(spec, mode, total, refusals);
     check_allowed(&shards, allowed_zones, refusals);
-    let automatic_failover = check_failover(spec, engine, mode, total, refusals);
-    check_multi_az(spec, &shards, allowed_zones, refusals);
+    let asked = asks_for_failover(spec, engine, mode);
+    let automatic_failover = check_failover(spec, mode, asked, total, refusals);
+    check_multi_az(spec, asked, &shards, allowed_zones, refusals);
     let primary = check_primary(name, spec, &shards, mode, automatic_failover, refusals);
     Shape { shards, automatic_failover, primary }
 }
@@ -325,36 +326,38 @@ fn check_allowed(shards: &[DesiredShard], allowed: &[String], refusals: &mut Ref
     }
 }
 
-/// V08 and V09; and this version cannot do without failover where there is a replica.
+/// Whether automatic failover is asked for. Where nothing is said, ElastiCache takes it to be on with cluster mode enabled and for
+/// valkey, also for a group that cannot do it, so that one must say false; and off for redis with cluster mode disabled.
+fn asks_for_failover(spec: &ReplicationGroupSpec, engine: EngineKind, mode: ClusterMode) -> bool {
+    let default = mode == ClusterMode::Enabled || engine == EngineKind::Valkey;
+    spec.automatic_failover_enabled.unwrap_or(default)
+}
+
+/// V08 and V09.
 fn check_failover(
     spec: &ReplicationGroupSpec,
-    engine: EngineKind,
     mode: ClusterMode,
+    asked: bool,
     nodes: usize,
     refusals: &mut Refusals,
 ) -> bool {
     const PROPERTY: &str = "automaticFailoverEnabled";
-    match (mode, spec.automatic_failover_enabled) {
-        (ClusterMode::Enabled, Some(false)) => {
+    if mode == ClusterMode::Enabled {
+        if spec.automatic_failover_enabled == Some(false) {
             refusals.combination(
                 PROPERTY,
                 "Redis with cluster mode enabled cannot be created with auto failover turned off. Set automaticFailoverEnabled to true or leave it out.",
             );
-            true
         }
-        (ClusterMode::Enabled, _) => true,
-        (ClusterMode::Disabled, Some(false)) => false,
-        (ClusterMode::Disabled, asked) => {
-            // Valkey's default is on, also for a group that cannot do it, so that one must say false.
-            if nodes < 2 && asked.unwrap_or(engine == EngineKind::Valkey) {
-                refusals.combination(
-                    PROPERTY,
-                    "When using automatic failover, there must be at least 2 cache clusters in the replication group. Set automaticFailoverEnabled to false, or numCacheClusters to 2 or more.",
-                );
-            }
-            nodes > 1
-        }
+        return true;
     }
+    if asked && nodes < 2 {
+        refusals.combination(
+            PROPERTY,
+            "When using automatic failover, there must be at least 2 cache clusters in the replication group. Set automaticFailoverEnabled to false, or numCacheClusters to 2 or more.",
+        );
+    }
+    asked && nodes > 1
 }
 
 /// ModifyReplicationGroup takes `PrimaryClusterId` where nothing else moves the role.
@@ -399,6 +402,7 @@ fn check_primary(
 /// V10.
 fn check_multi_az(
     spec: &ReplicationGroupSpec,
+    failover: bool,
     shards: &[DesiredShard],
     allowed: &[String],
     refusals: &mut Refusals,
@@ -407,7 +411,7 @@ fn check_multi_az(
     if spec.multi_az_enabled != Some(true) {
         return;
     }
-    if spec.automatic_failover_enabled == Some(false) {
+    if !failover {
         refusals.combination(
             PROPERTY,
             "multiAZEnabled needs automatic failover: set automaticFailoverEnabled to true.",

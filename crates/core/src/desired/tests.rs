@@ -208,7 +208,7 @@ fn a_group_with_cluster_mode_disabled_has_one_shard_without_slots() {
         assert_eq!(desired.nodes().count(), 3);
         assert_eq!(desired.shards[0].id, "0001");
         assert_eq!(desired.parameter_group_name, "default.redis7");
-        assert_eq!(desired.not_in_effect[0].property, "automaticFailoverEnabled");
+        assert!(desired.not_in_effect.is_empty());
     }
     let one = accepted(small(json!({})));
     assert_eq!(one.nodes().count(), 1);
@@ -346,6 +346,37 @@ fn failover_is_where_elasticache_has_it() {
     );
     let off = json!({ "numCacheClusters": 2, "automaticFailoverEnabled": false });
     assert!(!accepted(small(off)).automatic_failover);
+    // Where nothing is said.
+    for (more, on) in [
+        (json!({ "numCacheClusters": 2 }), false),
+        (json!({ "replicasPerNodeGroup": 2 }), false),
+        (json!({ "engine": "valkey", "numCacheClusters": 2 }), true),
+        (json!({ "numNodeGroups": 2 }), true),
+        (json!({ "clusterMode": "enabled" }), true),
+    ] {
+        assert_eq!(accepted(small(more.clone())).automatic_failover, on, "{more}");
+    }
+    let zoned = |more: Value| {
+        let mut spec = json!({ "numCacheClusters": 2, "multiAZEnabled": true });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    for more in [json!({}), json!({ "automaticFailoverEnabled": false })] {
+        let refused = refused_for(zoned(more));
+        assert!(refused.2.contains("multiAZEnabled needs automatic failover"), "{refused:?}");
+    }
+    assert!(accepted(small(zoned(json!({ "engine": "valkey" })))).multi_az);
+    assert!(accepted(small(zoned(json!({ "automaticFailoverEnabled": true })))).multi_az);
+}
+
+#[test]
+fn slots_of_a_group_with_cluster_mode_disabled_are_recorded() {
+    let one = |mode: &str| json!({ "clusterMode": mode, "nodeGroupConfiguration": [{ "slots": "0-16383" }] });
+    let desired = accepted(small(one("disabled")));
+    assert_eq!(slots(&desired), [""]);
+    assert_eq!(desired.not_in_effect[0].property, "nodeGroupConfiguration");
+    assert!(desired.not_in_effect[0].sentence.contains("with cluster mode disabled there are none"));
+    assert!(accepted(small(one("enabled"))).not_in_effect.is_empty());
 }
 
 #[test]
@@ -355,6 +386,8 @@ fn a_primary_can_be_named_where_nothing_else_moves_the_role() {
         assert_eq!(accepted(small(named(name, false))).primary.as_deref(), Some("g-0001-002"));
     }
     assert!(refused_for(named("g-002", true)).2.contains("needs automaticFailoverEnabled: false"));
+    let unsaid = json!({ "numCacheClusters": 2, "primaryClusterId": "g-002" });
+    assert_eq!(accepted(small(unsaid)).primary.as_deref(), Some("g-0001-002"));
     for other in ["g-003", "other-0001-002", "g-0"] {
         assert!(refused_for(named(other, false)).2.contains("one of g-0001-001, g-0001-002"));
     }
