@@ -22,6 +22,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .filter_map(|candidate| {
             let other = candidate.to_lowercase();
             let near = strsim::osa_distance(&lower, &other);
+            let near = if begins(&lower, &other) { 0 } else { near };
             (near <= allowed || contains(&lower, &other)).then_some((near, candidate))
         })
         .min()
@@ -33,13 +34,19 @@ fn contains(word: &str, candidate: &str) -> bool {
     word.len() >= 6 && candidate.ends_with(word)
 }
 
+/// `MultiAZ` is meant to be `MultiAZEnabled`.
+fn begins(word: &str, candidate: &str) -> bool {
+    word.len() >= 6 && candidate.strip_prefix(word).is_some_and(|rest| rest == "enabled")
+}
+
 #[cfg(test)]
 mod tests {
     use super::nearest;
 
     #[test]
     fn a_slip_of_the_pen_finds_its_name_and_another_word_finds_none() {
-        let names = ["NumNodeGroups", "CacheNodeType", "ReplicationGroupDescription", "Port"];
+        let names =
+            ["NumNodeGroups", "CacheNodeType", "ReplicationGroupDescription", "Port", "MultiAZEnabled"];
         for (written, meant) in [
             ("NumNodeGroupz", Some("NumNodeGroups")),
             ("numnodegroups", Some("NumNodeGroups")),
@@ -47,6 +54,7 @@ mod tests {
             ("Description", Some("ReplicationGroupDescription")),
             ("Prot", Some("Port")),
             ("Ports", Some("Port")),
+            ("MultiAZ", Some("MultiAZEnabled")),
             ("Nothing", None),
             ("", None),
         ] {

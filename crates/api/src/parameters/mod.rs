@@ -114,8 +114,8 @@ pub enum Effect {
     ReservedMemory,
     /// Decides the cluster mode.
     ClusterMode,
-    /// What it can say is so anyway.
-    MetByItself,
+    /// What it can say is so anyway, for this reason.
+    MetByItself(&'static str),
     /// Only this value is met here; another one is refused with this sentence.
     Only(&'static str, &'static str),
     /// Kagami decides it; ElastiCache does not let it be modified either.

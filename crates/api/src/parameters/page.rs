@@ -58,9 +58,7 @@ fn here(parameter: &Parameter) -> String {
         Effect::ClusterMode => {
             "in effect: decides the cluster mode where clusterMode is not given".to_owned()
         }
-        Effect::MetByItself => {
-            "met by itself: without encryption in transit both values name addresses".to_owned()
-        }
+        Effect::MetByItself(reason) => format!("met by itself: {reason}"),
         Effect::Only(_, sentence) => format!("refused otherwise: {sentence}"),
         Effect::Fixed if parameter.name == "appendonly" => {
             "no, and yes for a group with kubernetes.storage".to_owned()

@@ -68,12 +68,18 @@ impl Parameter {
 const CLOSE_ON_REPLICA_WRITE: &str = "only no is met here: an open engine answers a write to a replica with an error and keeps the connection. Set it to no or leave it out.";
 const RENAME_COMMANDS: &str = "only the empty value is met here: commands are not renamed. Leave it out.";
 
+const NO_OTHER_USERS: &str =
+    "it is about users that a template makes; this version has none, and the user default has every channel";
+const ADDRESSES: &str = "without encryption in transit both values name addresses";
+
 const LUA_REPLICATE_COMMANDS: &str =
     "only yes is met here: the engine always replicates what a script did, not the script. Leave it out.";
 
 /// All parameters. One that stands twice has different defaults in different families.
 pub(super) const ALL: &[Parameter] = &[
     number("acllog-max-len", "128", 1, 10_000),
+    directive("acl-pubsub-default", "allchannels", Allowed::Words(&["allchannels", "resetchannels"]))
+        .effect(Effect::MetByItself(NO_OTHER_USERS)),
     switch("activedefrag", "no"),
     number("active-defrag-cycle-max", "75", 1, 75),
     number("active-defrag-cycle-min", "5", 1, 75),
@@ -105,7 +111,7 @@ pub(super) const ALL: &[Parameter] = &[
     switch("cluster-enabled", "no").effect(Effect::ClusterMode).needs_restart(),
     directive("cluster-preferred-endpoint-type", "tls-dynamic", Allowed::Words(&["ip", "tls-dynamic"]))
         .in_families(Redis7, Valkey9)
-        .effect(Effect::MetByItself),
+        .effect(Effect::MetByItself(ADDRESSES)),
     switch("cluster-require-full-coverage", "no"),
     number("databases", "16", 1, 10_000).effect(Effect::DirectiveUnclustered).needs_restart(),
     number("hash-max-listpack-entries", "512", 0, MAX).in_families(Redis7, Valkey9),
