@@ -62,6 +62,14 @@ pub(crate) fn attribute(
         let why = format!("{}.{attribute}: {why}", short(&resource.id));
         return Some(Value::Text(Text { mirrored: true, ..Text::unknown(placeholder, why) }));
     }
+    if shape.mode == Mode::Unknown {
+        let message = format!(
+            "whether there is {}.{endpoint} is decided by the cluster-enabled of a parameter group that is not in the template: \
+             where it is yes there is only ConfigurationEndPoint, and where it is no the others",
+            short(&resource.id)
+        );
+        evaluator.findings.warn(at, place, message);
+    }
     let port = port(evaluator, resource)?;
     let namespace = evaluator.options.namespace.as_deref().unwrap_or("default");
     let address = |service: &str| format!("{service}.{namespace}.svc.cluster.local");

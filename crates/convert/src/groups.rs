@@ -11,7 +11,8 @@ use crate::evaluate::Evaluator;
 use crate::extras;
 use crate::manifest::{Manifest, attributes, tell_recorded};
 use crate::names;
-use crate::properties::{Kind, Property, property, read, required};
+use crate::problem::At;
+use crate::properties::{Kind, Property, Sheet, property, read, required};
 use crate::replication_group::Uses;
 use crate::template::Resource;
 use crate::value::{Found, Text, Value, short};
@@ -204,6 +205,7 @@ pub(crate) fn parameter_group(evaluator: &Evaluator<'_>, resource: &Resource, us
     let mut sound = attributes(evaluator, resource);
     let name = evaluator.name(resource, resource.at, &resource.place());
     let mut family = None;
+    let mut lifted = None;
     if let Some(written) = sheet.text("CacheParameterGroupFamily").map(str::to_owned) {
         let at = sheet.at("CacheParameterGroupFamily", resource);
         match engines::family(&written) {
@@ -213,6 +215,7 @@ pub(crate) fn parameter_group(evaluator: &Evaluator<'_>, resource: &Resource, us
                 evaluator.findings.warn(at, &place, message);
                 sheet.set("CacheParameterGroupFamily", json!(nearest));
                 family = Family::parse(nearest);
+                lifted = family;
             }
             Lift::Unknown(offered) => {
                 let message =
@@ -225,26 +228,11 @@ pub(crate) fn parameter_group(evaluator: &Evaluator<'_>, resource: &Resource, us
     if matches!(sheet.get("Properties"), Some(Json::Object(given)) if given.is_empty()) {
         sheet.values.remove("properties");
     }
-    if let (Some(family), Some(Json::Object(given))) = (family, sheet.get("Properties")) {
-        let given: BTreeMap<String, String> = given
-            .iter()
-            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-            .collect();
-        let place = resource.place_of("Properties");
-        for (name, value) in &given {
-            let one = BTreeMap::from([(name.clone(), value.clone())]);
-            for problem in parameters::check(family, &one) {
-                let entry = resource.property("Properties").and_then(|entry| entry.value.get(name));
-                let at = entry.map_or_else(|| sheet.at("Properties", resource), |entry| entry.at);
-                let place = place.child(&short(name));
-                if let ParameterProblem::NotBuilt { .. } = problem {
-                    evaluator.findings.warn(at, &place, format!("Kagami will not take this yet: {problem}"));
-                    continue;
-                }
-                evaluator.findings.error(at, &place, problem.to_string());
-                sound = false;
-            }
-        }
+    if let Some(family) = lifted {
+        rename(evaluator, resource, &mut sheet, family);
+    }
+    if let Some(family) = family {
+        sound &= check_parameters(evaluator, resource, &sheet, family, lifted.is_some());
     }
     tell_recorded(evaluator, resource, &sheet, classes::PARAMETER_GROUP);
     match name {
@@ -258,4 +246,64 @@ pub(crate) fn parameter_group(evaluator: &Evaluator<'_>, resource: &Resource, us
         }),
         _ => Converted::Wrong,
     }
+}
+
+/// Older families say slave where newer ones say replica.
+fn rename(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet, family: Family) {
+    let Some(Json::Object(given)) = sheet.get("Properties") else { return };
+    let old = given.keys().filter(|name| parameters::find(family, name).is_none());
+    let names: Vec<(String, String)> = old
+        .map(|name| (name.clone(), name.replace("slave", "replica")))
+        .filter(|(_, new)| parameters::find(family, new).is_some() && !given.contains_key(new))
+        .collect();
+    let mut given = given.clone();
+    for (old, new) in names {
+        let place = resource.place_of("Properties").child(&short(&old));
+        let message = format!("it is called {new} in the family {family}");
+        evaluator.findings.warn(parameter_at(resource, sheet, &old), &place, message);
+        if let Some(value) = given.remove(&old) {
+            given.insert(new, value);
+        }
+    }
+    sheet.set("Properties", Json::Object(given));
+}
+
+/// Where a parameter stands, by its own name or by that of an older family.
+fn parameter_at(resource: &Resource, sheet: &Sheet, name: &str) -> At {
+    let properties = resource.property("Properties");
+    let entry = properties.and_then(|entry| {
+        entry.value.get(name).or_else(|| entry.value.get(&name.replace("replica", "slave")))
+    });
+    entry.map_or_else(|| sheet.at("Properties", resource), |entry| entry.at)
+}
+
+/// Holds the parameters to their family.
+fn check_parameters(
+    evaluator: &Evaluator<'_>,
+    resource: &Resource,
+    sheet: &Sheet,
+    family: Family,
+    lifted: bool,
+) -> bool {
+    let Some(Json::Object(given)) = sheet.get("Properties") else { return true };
+    let texts = given.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let mut sound = true;
+    for (name, value) in texts {
+        for problem in parameters::check(family, &BTreeMap::from([(name.clone(), value)])) {
+            let at = parameter_at(resource, sheet, &name);
+            let place = resource.place_of("Properties").child(&short(&name));
+            if let ParameterProblem::NotBuilt { .. } = problem {
+                evaluator.findings.warn(at, &place, format!("Kagami will not take this yet: {problem}"));
+                continue;
+            }
+            let which = if lifted { ", which stands in for the one that is written" } else { "" };
+            let message = match &problem {
+                ParameterProblem::Unknown { .. } => format!("{problem}{which}"),
+                other => other.to_string(),
+            };
+            evaluator.findings.error(at, &place, message);
+            sound = false;
+        }
+    }
+    sound
 }

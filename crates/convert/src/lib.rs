@@ -16,6 +16,7 @@ mod groups;
 mod json;
 mod judge;
 mod left_out;
+mod lift;
 mod manifest;
 mod names;
 mod outputs;
@@ -47,6 +48,7 @@ use crate::manifest::Manifest;
 use crate::problem::{At, Findings, Place};
 use crate::security_group::Ingresses;
 use crate::template::{Resource, Template};
+use crate::value::Value;
 
 /// What a template cannot say of itself.
 #[derive(Clone, Debug, Default)]
@@ -257,6 +259,27 @@ fn work(text: &str, options: &Options, findings: &Findings) -> Option<Converted>
     })
 }
 
+/// Whether a resource is a replication group that names user groups; what cannot be read may name some.
+fn uses_users(evaluator: &Evaluator<'_>, group: &Resource) -> bool {
+    if group.kind != names::REPLICATION_GROUP {
+        return false;
+    }
+    let Some(entry) = group.property("UserGroupIds") else { return false };
+    let found = evaluator.findings.quietly(|| {
+        let made = evaluator.is_made(&group.body, &group.place()) != Some(false);
+        made.then(|| evaluator.evaluate(&entry.value, &group.place_of("UserGroupIds")))
+    });
+    match found {
+        None => false,
+        Some(None) => true,
+        Some(Some(found)) => match found.value {
+            Value::Absent => false,
+            Value::List(items) => !items.is_empty(),
+            _ => true,
+        },
+    }
+}
+
 /// Whether a resource is of a type that is converted. What is of ElastiCache and cannot be is an error.
 fn is_known(evaluator: &Evaluator<'_>, resource: &Resource) -> bool {
     let kind = resource.kind.as_str();
@@ -272,13 +295,17 @@ fn is_known(evaluator: &Evaluator<'_>, resource: &Resource) -> bool {
         evaluator.findings.warn(resource.kind_at, &place, message);
         return false;
     }
-    // Users of other caches than replication groups are not ours.
-    let uses_users = |resource: &Resource| {
-        resource.kind == names::REPLICATION_GROUP && resource.property("UserGroupIds").is_some()
-    };
-    if matches!(kind, names::USER | names::USER_GROUP) && !evaluator.template.resources.iter().any(uses_users)
-    {
-        let message = format!("{kind} is skipped: no replication group of the template has UserGroupIds");
+    if matches!(kind, names::USER | names::USER_GROUP) {
+        // Users of other caches than replication groups are not ours. Those of ours are told as everything that is not built yet:
+        // the API server refuses the group that names them.
+        let message = match refusal(kind) {
+            Some(sentence)
+                if evaluator.template.resources.iter().any(|group| uses_users(evaluator, group)) =>
+            {
+                format!("{kind} is skipped. Kagami will not take this yet: {sentence}")
+            }
+            _ => format!("{kind} is skipped: no replication group of the template has UserGroupIds"),
+        };
         evaluator.findings.warn(resource.kind_at, &place, message);
         return false;
     }

@@ -1,6 +1,6 @@
 //! A Kubernetes object in the making, and what all resources have in common.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kagami_api::properties::{self as classes, Class};
 use serde_json::{Map, Value as Json, json};
@@ -104,7 +104,52 @@ pub(crate) fn attributes(evaluator: &Evaluator<'_>, resource: &Resource) -> bool
             sound = false;
         }
     }
+    if let Some(round) = round(evaluator, resource) {
+        let message =
+            format!("the resources depend on each other in a circle: {}", short(&round.join(" -> ")));
+        evaluator.findings.error(entry.value.at, &place, message);
+        sound = false;
+    }
     sound
+}
+
+/// What a resource waits for by its own word.
+fn awaited(resource: &Resource) -> impl Iterator<Item = &str> {
+    let node = resource.attribute("DependsOn").map(|entry| &entry.value);
+    let listed = node.and_then(|node| node.items()).into_iter().flatten();
+    node.into_iter().filter(|node| node.items().is_none()).chain(listed).filter_map(|node| node.text())
+}
+
+/// The shortest way on which a resource waits for itself.
+fn round<'a>(evaluator: &Evaluator<'a>, resource: &'a Resource) -> Option<Vec<&'a str>> {
+    /// More than a cache waits for in any template that was written for a purpose.
+    const MOST: usize = 500;
+    let mut looked_at = 0;
+    let mut before: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut next = VecDeque::from([resource]);
+    while let Some(waiting) = next.pop_front() {
+        for id in awaited(waiting) {
+            looked_at += 1;
+            if looked_at > MOST {
+                return None;
+            }
+            if id == resource.id {
+                let mut way = vec![id, waiting.id.as_str()];
+                while let Some(earlier) = before.get(way[way.len() - 1]) {
+                    way.push(earlier);
+                }
+                way.reverse();
+                return Some(way);
+            }
+            if !before.contains_key(id)
+                && let Some(awaited) = evaluator.template.resource(id)
+            {
+                before.insert(id, waiting.id.as_str());
+                next.push_back(awaited);
+            }
+        }
+    }
+    None
 }
 
 /// Says which properties of a resource are recorded only.

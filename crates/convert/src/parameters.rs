@@ -111,6 +111,7 @@ impl Reader<'_> {
             let place = place.child(&short(&field.key));
             self.findings.error(field.at, &place, format!("a parameter has no such field{hint}"));
         }
+        sound &= self.well_formed(node, &place);
         let kind = node.get("Type").and_then(|kind| kind.value.text());
         let Some(kind) = kind.filter(|kind| is_type(kind)) else {
             let message = match kind {
@@ -185,6 +186,17 @@ impl Reader<'_> {
             );
             return Some(Parameter::One(Text::unknown(value, why)));
         }
+        if kind.starts_with("AWS::SSM::Parameter::Value<")
+            && given.is_some_and(|given| given.starts_with('/') || Some(given) == default_text)
+        {
+            let message = format!(
+                "{:?} is the name of the parameter on AWS: give the value that it has there, with --parameter {}=VALUE",
+                short(value),
+                entry.key
+            );
+            self.findings.error(at, &rules.place, message);
+            return None;
+        }
         let list = kind == "CommaDelimitedList" || kind.contains("List<");
         if !list {
             sound &= self.check(value, at, &rules);
@@ -195,6 +207,38 @@ impl Reader<'_> {
             sound &= self.check(item, at, &rules);
         }
         sound.then(|| Parameter::Many(items().map(text).collect()))
+    }
+
+    /// Whether the rules of a parameter are rules: a bound that is no number, or words that are no list, would allow anything.
+    fn well_formed(&self, node: &Node, place: &Place) -> bool {
+        let mut sound = true;
+        let mut wrong = |entry: &Entry, wanted: &str| {
+            let message = match entry.value.text() {
+                Some(text) => format!("expected {wanted}, found {:?}", short(text)),
+                None => format!("expected {wanted}, found {}", entry.value.kind()),
+            };
+            self.findings.error(entry.value.at, &place.child(&entry.key), message);
+            sound = false;
+        };
+        for field in ["MaxLength", "MaxValue", "MinLength", "MinValue"] {
+            let Some(entry) = node.get(field) else { continue };
+            let bound = entry.value.text().and_then(number);
+            if !bound.is_some_and(|bound| !field.ends_with("Length") || bound >= 0.0 && bound.fract() == 0.0)
+            {
+                wrong(entry, if field.ends_with("Length") { "a whole number" } else { "a number" });
+            }
+        }
+        if let Some(entry) = node.get("AllowedValues")
+            && !entry.value.items().is_some_and(|items| items.iter().all(|item| item.text().is_some()))
+        {
+            wrong(entry, "a list of texts or numbers");
+        }
+        if let Some(entry) = node.get("AllowedPattern")
+            && entry.value.text().is_none()
+        {
+            wrong(entry, "a regular expression");
+        }
+        sound
     }
 
     /// Whether a value is one that the template allows.
@@ -273,9 +317,39 @@ fn is_quoted(node: &Node) -> bool {
     matches!(node.body, crate::tree::Body::Scalar { plain: false, .. })
 }
 
-const TYPES: [&str; 4] = ["CommaDelimitedList", "List<Number>", "Number", "String"];
+const TYPES: [&str; 16] = [
+    "AWS::EC2::AvailabilityZone::Name",
+    "AWS::EC2::Image::Id",
+    "AWS::EC2::Instance::Id",
+    "AWS::EC2::KeyPair::KeyName",
+    "AWS::EC2::SecurityGroup::GroupName",
+    "AWS::EC2::SecurityGroup::Id",
+    "AWS::EC2::Subnet::Id",
+    "AWS::EC2::VPC::Id",
+    "AWS::EC2::Volume::Id",
+    "AWS::Route53::HostedZone::Id",
+    "AWS::SSM::Parameter::Name",
+    "AWS::SSM::Parameter::Value<String>",
+    "CommaDelimitedList",
+    "List<Number>",
+    "Number",
+    "String",
+];
 
+/// Whether CloudFormation has a type of parameters of that name.
 fn is_type(kind: &str) -> bool {
-    let inner = kind.strip_prefix("List<").and_then(|kind| kind.strip_suffix('>')).unwrap_or(kind);
-    TYPES.contains(&kind) || kind == "List<String>" || inner.starts_with("AWS::")
+    let within = |kind: &str, outer: &str| {
+        kind.strip_prefix(outer).and_then(|rest| rest.strip_suffix('>')).map(str::to_owned)
+    };
+    // One of AWS's own types, or a list of them.
+    let listed = |kind: &str| {
+        let inner = within(kind, "List<").unwrap_or_else(|| kind.to_owned());
+        inner.starts_with("AWS::") && !inner.contains('<') && TYPES.contains(&inner.as_str())
+    };
+    match within(kind, "AWS::SSM::Parameter::Value<") {
+        Some(inner) => {
+            ["String", "List<String>", "CommaDelimitedList"].contains(&inner.as_str()) || listed(&inner)
+        }
+        None => TYPES.contains(&kind) || kind == "List<String>" || listed(kind),
+    }
 }

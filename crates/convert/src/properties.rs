@@ -1,5 +1,7 @@
 //! Properties by their types: from what a template says, loosely, to what the API wants, strictly.
 
+mod scalar;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, json};
@@ -11,7 +13,6 @@ use crate::problem::{At, Place};
 use crate::template::Resource;
 use crate::tree::Body;
 use crate::value::{Field, Found, Text, Value, short};
-use crate::windows;
 
 /// A property of a resource type, or of a structure in one.
 #[derive(Debug)]
@@ -252,7 +253,7 @@ pub(crate) fn typed(
             if text.text.is_empty() {
                 return Some(None);
             }
-            return scalar(evaluator, property, &text, found.at, place).map(Some);
+            return scalar::scalar(evaluator, property, &text, found.at, place).map(Some);
         }
         _ => {}
     }
@@ -430,68 +431,6 @@ fn tag(evaluator: &Evaluator<'_>, value: &Value, at: At, place: &Place) -> Optio
         return wrong("the value of a tag has at most 256 characters".to_owned());
     }
     Some(Some(json!({"key": key.text, "value": value.text})))
-}
-
-fn scalar(
-    evaluator: &Evaluator<'_>,
-    property: &Property,
-    text: &Text,
-    at: At,
-    place: &Place,
-) -> Option<Json> {
-    let written = text.text.trim();
-    let wrong = |message: String| {
-        evaluator.findings.error(at, place, message);
-        None
-    };
-    let shown = short(&text.text);
-    match &property.kind {
-        Kind::Bool => match written.to_ascii_lowercase().as_str() {
-            "true" => Some(json!(true)),
-            "false" => Some(json!(false)),
-            "yes" | "on" if text.plain => Some(json!(true)),
-            "no" | "off" if text.plain => Some(json!(false)),
-            _ => wrong(format!("{shown:?} is neither true nor false")),
-        },
-        Kind::Int(least, most) => match whole(written) {
-            Some(number) if (*least..=*most).contains(&number) => Some(json!(number)),
-            Some(number) => wrong(format!("{number} is out of range: {least} to {most}")),
-            None => wrong(format!("{shown:?} is not a whole number; {least} to {most} would be right")),
-        },
-        Kind::Digits(most) => {
-            match written.len() <= *most && written.bytes().all(|byte| byte.is_ascii_digit()) {
-                true => Some(json!(written)),
-                false => wrong(format!("{shown:?} is not one to {most} digits, such as 0001")),
-            }
-        }
-        Kind::Choice(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(written)) {
-            Some(word) => Some(json!(word)),
-            None => {
-                let hint = evaluator.findings.hint(written, words.iter().copied());
-                wrong(format!("{shown:?} is not one of {}{hint}", words.join(", ")))
-            }
-        },
-        Kind::Daily => match windows::daily(written) {
-            Ok(_) => Some(json!(written)),
-            Err(message) => wrong(format!("{shown:?}: {message}")),
-        },
-        Kind::Weekly => match windows::weekly(written) {
-            Ok(_) => Some(json!(written.to_lowercase())),
-            Err(message) => wrong(format!("{shown:?}: {message}")),
-        },
-        Kind::Reference(kind) => refer(evaluator, text, kind, at, place).map(Json::String),
-        Kind::Text(most) | Kind::Word(most) if text.text.chars().count() > *most => {
-            wrong(format!("this has more than {most} characters"))
-        }
-        Kind::Word(_) if written.is_empty() => wrong("this is nothing but spaces".to_owned()),
-        Kind::Word(_) => Some(json!(written)),
-        _ => Some(json!(text.text)),
-    }
-}
-
-fn whole(text: &str) -> Option<i64> {
-    let text = text.strip_suffix(".0").unwrap_or(text);
-    text.parse().ok()
 }
 
 /// The name of a resource that a property refers to, by `Ref` or by a name from outside of the template.

@@ -7,14 +7,13 @@ use kagami_api::properties::{self as classes, Class};
 use serde_json::{Value as Json, json};
 
 use crate::endpoints::DEFAULT_PORT;
-use crate::engines::{self, Lift};
 use crate::evaluate::Evaluator;
 use crate::manifest::{Manifest, attributes};
 use crate::properties::{Kind, Property, Sheet, property, read, required};
 use crate::shape::{Mode, Shape};
 use crate::template::Resource;
 use crate::value::{Found, Value, short};
-use crate::{auth_token, extras, left_out, names, windows};
+use crate::{auth_token, extras, left_out, lift, names, windows};
 
 const ENGINES: &[&str] = &["redis", "valkey"];
 
@@ -131,7 +130,7 @@ pub(crate) fn convert(evaluator: &Evaluator<'_>, resource: &Resource) -> Convert
     sheet.extend(extras::read(evaluator, resource, "ReplicationGroup", TABLE));
     auth_token::read(evaluator, resource, &mut sheet, &name);
     let shape = Shape::of(evaluator, resource);
-    lift(evaluator, resource, &mut sheet);
+    lift::lift(evaluator, resource, &mut sheet);
     if is_shaped(&sheet) {
         check_shape(evaluator, resource, &mut sheet, &shape);
         check_zones(evaluator, resource, &mut sheet, &shape);
@@ -164,84 +163,6 @@ fn port(sheet: &Sheet) -> Option<u16> {
     }
     let given = sheet.get("Port").and_then(Json::as_u64).and_then(|port| u16::try_from(port).ok());
     given.or_else(|| DEFAULT_PORT.parse().ok())
-}
-
-/// Versions and families that are offered no more give way to the nearest that are.
-fn lift(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet) {
-    let engine = sheet.text("Engine").unwrap_or("redis").to_owned();
-    let mut asked = None;
-    if let Some(written) = sheet.text("EngineVersion").map(str::to_owned)
-        && !sheet.is_wrong("Engine")
-    {
-        let at = sheet.at("EngineVersion", resource);
-        let place = resource.place_of("EngineVersion");
-        match engines::version(&engine, &written) {
-            Lift::Offered => {}
-            Lift::Nearest(nearest) => {
-                let message =
-                    format!("{engine} {} is not offered; the nearest is {nearest}", short(&written));
-                evaluator.findings.warn(at, &place, message);
-                sheet.set("EngineVersion", json!(nearest));
-            }
-            Lift::Unknown(offered) => {
-                let message = format!("{engine} has no version {:?}; there are {offered}", short(&written));
-                evaluator.findings.error(at, &place, message);
-                sheet.mark_wrong("EngineVersion");
-            }
-        }
-    }
-    if let Some(group) = sheet.text("CacheParameterGroupName").map(str::to_owned)
-        && let Some(family) = group.strip_prefix("default.")
-    {
-        let (family, suffix) = match family.strip_suffix(".cluster.on") {
-            Some(family) => (family, ".cluster.on"),
-            None => (family, ""),
-        };
-        let at = sheet.at("CacheParameterGroupName", resource);
-        let place = resource.place_of("CacheParameterGroupName");
-        asked = engines::nearest_family(family);
-        match engines::family(family) {
-            Lift::Offered => {}
-            Lift::Nearest(nearest) => {
-                let nearest_group = format!("default.{nearest}{suffix}");
-                let message = format!("{} is not offered; the nearest is {nearest_group}", short(&group));
-                evaluator.findings.warn(at, &place, message);
-                sheet.set("CacheParameterGroupName", json!(nearest_group));
-            }
-            Lift::Unknown(offered) => {
-                let message =
-                    format!("there is no parameter group {}; families are {offered}", short(&group));
-                evaluator.findings.error(at, &place, message);
-                sheet.mark_wrong("CacheParameterGroupName");
-            }
-        }
-    } else if let Some(family) = own_family(evaluator, resource) {
-        asked = engines::nearest_family(&family);
-    }
-    // A group of an older family without a version would meet the newest version, which its family does not fit.
-    if sheet.get("EngineVersion").is_none()
-        && !sheet.is_wrong("EngineVersion")
-        && !sheet.is_wrong("Engine")
-        && let Some(family) =
-            asked.filter(|family| family.starts_with(&engine) && !engines::is_newest(family))
-        && let Some(version) = engines::newest(family)
-    {
-        let message =
-            format!("no EngineVersion is given; {version} is the one that fits the family {family}");
-        evaluator.findings.warn(resource.at, &resource.place_of("EngineVersion"), message);
-        sheet.set("EngineVersion", json!(version));
-    }
-}
-
-/// The family of the parameter group, if that is in the template.
-fn own_family(evaluator: &Evaluator<'_>, resource: &Resource) -> Option<String> {
-    evaluator.findings.quietly(|| {
-        let entry = resource.property("CacheParameterGroupName")?;
-        let group = evaluator.text(&entry.value, &resource.place())?;
-        let group = evaluator.referent(&group)?;
-        let family = group.property("CacheParameterGroupFamily")?;
-        Some(evaluator.text(&family.value, &group.place())?.text)
-    })
 }
 
 /// Whether the shape is known: of one that was wrongly written nothing can be said here.
@@ -317,7 +238,8 @@ fn check_shape(evaluator: &Evaluator<'_>, resource: &Resource, sheet: &mut Sheet
         _ => {}
     }
     if sheet.bool("MultiAZEnabled") == Some(true) {
-        if failover == Some(false) {
+        let asked = failover.unwrap_or(valkey || shape.mode != Mode::Disabled);
+        if !asked && !sheet.is_wrong("AutomaticFailoverEnabled") {
             wrong.push((
                 "MultiAZEnabled",
                 "it needs automatic failover: set AutomaticFailoverEnabled to true".into(),

@@ -38,6 +38,7 @@ fn a_wrong_property_is_named_with_what_would_be_right() {
             "t:10:7: Group.Properties.NumNodeGroupz: unknown property; did you mean NumNodeGroups?",
         ),
         ("NodeType: cache.t4g.micro", "did you mean CacheNodeType?"),
+        ("MultiAZ: true", "did you mean MultiAZEnabled?"),
         ("Description: x", "did you mean ReplicationGroupDescription?"),
         ("Port: 80", "t:10:13: Group.Properties.Port: 80 is out of range: 1150 to 65535"),
         ("Port: ${x}", "\"${x}\" is not a whole number"),
@@ -120,6 +121,10 @@ fn a_wrong_property_is_named_with_what_would_be_right() {
             "cannot be created with auto failover turned off",
         ),
         ("MultiAZEnabled: true", "it needs at least one replica in every node group"),
+        (
+            "MultiAZEnabled: true\nNumCacheClusters: 2",
+            "it needs automatic failover: set AutomaticFailoverEnabled to true",
+        ),
         ("NumCacheClusters: 2\nPreferredCacheClusterAZs: [a]", "There are 1 zones for 2 nodes"),
         ("NumNodeGroups: 2\nPreferredCacheClusterAZs: [a]", "can only be specified for one node group"),
         (
@@ -233,8 +238,8 @@ fn a_template_that_is_none_is_told_so() {
         ("{\"a\": 1, \"a\": 2}", "a is written twice in one mapping, first in line 1"),
         ("Resources: {}\nResources: {}", "t:2:1: Resources is written twice in one mapping, first in line 1"),
         (
-            "Resources:\n  A: {Type: AWS::ElastiCache::User}\n  G: {Type: AWS::ElastiCache::ReplicationGroup, Properties: {UserGroupIds: [u]}}",
-            "AWS::ElastiCache::User has to be removed: users and user groups are refused",
+            "Resources:\n  A: {Type: AWS::ElastiCache::GlobalReplicationGroup}",
+            "AWS::ElastiCache::GlobalReplicationGroup has to be removed: globalReplicationGroupId is refused",
         ),
         (
             "Resources:\n  A: {Type: AWS::Elasticache::ReplicationGroup}",
@@ -251,38 +256,37 @@ fn a_template_that_is_none_is_told_so() {
 }
 
 #[test]
-fn parameters_are_held_to_what_the_template_allows() {
-    let template = |rules: &str| format!("Parameters:\n  P: {{{rules}}}\nResources: {{}}");
-    for (rules, given, sentence) in [
-        (
-            "Type: String",
-            None,
-            "t:2:3: Parameters.P: the parameter has no default: give its value with --parameter P=VALUE",
-        ),
-        ("Type: Number", Some("many"), "\"many\" is not a number"),
-        ("Type: String, AllowedValues: [a, b]", Some("c"), "\"c\" is not one of the allowed values: a, b"),
-        ("Type: Number, MaxValue: 5", Some("6"), "\"6\" is more than the 5 of MaxValue"),
-        ("Type: Number, MinValue: '2'", Some("1"), "\"1\" is less than the 2 of MinValue"),
-        ("Type: String, MinLength: 3", Some("ab"), "is less than the 3 characters of MinLength"),
-        ("Type: String, AllowedPattern: '[a-z]+', ConstraintDescription: letters", Some("a1"), "(letters)"),
-        ("Type: String, NoEcho: true, AllowedPattern: '[a-z]+'", Some("hunter2"), "\"****\" does not match"),
-        ("Type: CommaDelimitedList, AllowedValues: [a, b]", Some("a,c"), "\"c\" is not one of"),
-        ("Type: Strin, Default: x", None, "\"Strin\" is not a type of parameters; did you mean String?"),
-        ("Type: String, Defualt: x", None, "a parameter has no such field; did you mean Default?"),
-        ("Type: String, Default: [a]", None, "a default is a string or a number; this is a list"),
-    ] {
-        let mut options = options("t");
-        options.parameters.extend(given.map(|value| ("P".to_owned(), value.to_owned())));
-        let told = problems(&template(rules), &options);
-        assert!(told.iter().any(|problem| problem.contains(sentence)), "{rules}: {told:#?}");
-        assert!(!told.iter().any(|problem| problem.contains("hunter2")), "{rules}: {told:#?}");
-    }
-    let mut unknown = options("t");
-    unknown.parameters.insert("Q".to_owned(), "x".to_owned());
+fn a_circle_of_resources_is_told_once_for_each_that_is_in_it() {
+    let text = "Resources:\n  \
+        G: {Type: AWS::ElastiCache::ReplicationGroup, DependsOn: [S], Properties: {ReplicationGroupDescription: d, CacheNodeType: cache.t4g.micro}}\n  \
+        S: {Type: AWS::ElastiCache::SubnetGroup, DependsOn: Q, Properties: {Description: d, SubnetIds: [a]}}\n  \
+        Q: {Type: AWS::SQS::Queue, DependsOn: G}\n  O: {Type: AWS::SQS::Queue, DependsOn: O}\n";
+    let told = problems(text, &options("t"));
+    assert_eq!(told.len(), 2, "{told:#?}");
     assert!(
-        problems(&template("Type: String, Default: x"), &unknown)[0]
-            .contains("--parameter Q: the template has no such")
+        told[0].contains(
+            "t:2:60: G.DependsOn: the resources depend on each other in a circle: G -> S -> Q -> G"
+        ),
+        "{told:#?}"
     );
+    assert!(
+        told[1].contains("S.DependsOn: the resources depend on each other in a circle: S -> Q -> G -> S"),
+        "{told:#?}"
+    );
+}
+
+/// Which endpoints there will be is not known where a parameter group outside of the template decides the cluster mode.
+#[test]
+fn an_endpoint_that_may_not_exist_is_told() {
+    let text = |group: &str| {
+        self::group(&format!("NumCacheClusters: 2\nCacheParameterGroupName: {group}"))
+            + "Outputs:\n  C: {Value: !GetAtt Group.ConfigurationEndPoint.Address}\n  P: {Value: !GetAtt Group.PrimaryEndPoint.Address}\n"
+    };
+    let unsure = |group: &str| {
+        let converted = convert(&text(group), &options("t")).unwrap();
+        converted.warnings.iter().filter(|told| told.message.starts_with("whether there is Group.")).count()
+    };
+    assert_eq!((unsure("mine"), unsure("default.redis7")), (2, 0));
 }
 
 #[test]
@@ -403,6 +407,19 @@ fn what_has_no_counterpart_is_told() {
             .any(|told| told.contains("U.Type: AWS::ElastiCache::User is skipped: no replication group")),
         "{told:?}"
     );
+    for (ids, sentence) in [
+        (
+            "[u]",
+            "AWS::ElastiCache::User is skipped. Kagami will not take this yet: users and user groups are refused",
+        ),
+        ("!If [No, [u], !Ref 'AWS::NoValue']", "no replication group of the template has UserGroupIds"),
+        ("[!If [No, u, !Ref 'AWS::NoValue']]", "no replication group of the template has UserGroupIds"),
+    ] {
+        let text = group(&format!("NumCacheClusters: 1\nUserGroupIds: {ids}"))
+            + "  U: {Type: AWS::ElastiCache::User}\nConditions: {No: !Equals [a, b]}\n";
+        let told = warnings(&text);
+        assert!(told.iter().any(|told| told.contains(sentence)), "{ids}: {told:?}");
+    }
     let valkey = group("Engine: valkey\nCacheNodeType: cache.t4g.micro\nAutomaticFailoverEnabled: false");
     for part in [
         "CloudFormation wants it said with valkey",
