@@ -140,9 +140,10 @@ impl Reader<'_> {
             return None;
         };
         let secret = node.get("NoEcho").and_then(|no_echo| no_echo.value.text());
-        let allowed = node.get("AllowedValues").map(|allowed| {
-            let items = allowed.value.items().unwrap_or_default();
-            items.iter().filter_map(|item| item.text()).collect::<Vec<_>>()
+        // What is no list has been told, and says nothing of the value.
+        let allowed = node.get("AllowedValues").and_then(|allowed| {
+            let items = allowed.value.items()?;
+            Some(items.iter().filter_map(|item| item.text()).collect::<Vec<_>>())
         });
         self.allowed += allowed.as_ref().map_or(0, Vec::len);
         if self.allowed > MOST_ALLOWED_VALUES {

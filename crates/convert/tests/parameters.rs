@@ -53,6 +53,8 @@ fn parameters_are_held_to_what_the_template_allows() {
         assert!(told.iter().any(|problem| problem.contains(sentence)), "{rules}: {told:#?}");
         assert!(!told.iter().any(|problem| problem.contains("hunter2")), "{rules}: {told:#?}");
     }
+    let no_list = problems(&template("Type: String, Default: q, AllowedValues: a"), &options("t"));
+    assert_eq!(no_list.len(), 1, "{no_list:#?}");
     let mut unknown = options("t");
     unknown.parameters.insert("Q".to_owned(), "x".to_owned());
     assert!(
