@@ -170,8 +170,8 @@ bench-full: ## The same at length (hours); stopped, it goes on where it was.
 	@$(STEP) 'failover bench, full' benches/failover/run full
 
 .PHONY: nemesis
-nemesis: ## Faults at random for MINUTES (60) from a SEED, against confirmed writes; the operator must be deployed.
-	@NEMESIS_MINUTES=$(or $(MINUTES),60) $(STEP) 'nemesis' scripts/stories --long an_hour_of_faults --nocapture
+nemesis: ## Faults at random for MINUTES (60) from a SEED, against clients that keep a history; the operator must be deployed.
+	@$(if $(SEED),SEED=$(SEED)) NEMESIS_MINUTES=$(or $(MINUTES),60) $(STEP) 'nemesis' scripts/stories --long an_hour_of_faults --nocapture
 
 .PHONY: workflows
 workflows: $(ACTIONLINT) ## Checks .github/workflows with actionlint.

@@ -3,7 +3,6 @@
 //! They run side by side, each in a namespace of its own; those that disturb the whole cluster wait until they are alone.
 //! The long ones are in `long.rs`.
 
-#[expect(dead_code, reason = "the harness serves both sets of stories, and these leave the machines alone")]
 mod support;
 
 #[path = "families/bad_input.rs"]
@@ -29,5 +28,7 @@ mod templates;
 // Sorted behind the others, so that these wait for nobody in the middle of a run.
 #[path = "families/alone.rs"]
 mod with_the_cluster_alone;
+#[path = "families/away.rs"]
+mod with_the_cluster_alone_away;
 #[path = "families/nemesis.rs"]
 mod with_the_cluster_alone_nemesis;

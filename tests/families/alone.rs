@@ -4,16 +4,15 @@ use crate::support::cluster;
 use crate::support::group::{clustered, spec, stored};
 use crate::support::story::zones;
 use crate::support::tools::throughout;
-use crate::support::{Group, Keys, Kill, Sharing, Story, Writer, eventually, operator, seconds, tell};
-use anyhow::{Context, Result, ensure};
+use crate::support::{Group, Keys, Sharing, Story, Writer, eventually, operator, rest, seconds, tell};
+use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kagami_api::names;
 use kube::ResourceExt;
 use kube::api::ListParams;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -89,41 +88,6 @@ async fn p5_the_operator_is_killed_in_the_middle_of_a_failover_and_no_key_is_los
 
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
-async fn the_leader_is_deleted_and_the_other_replica_handles_the_next_failover() -> Result<()> {
-    tell("leader", Sharing::Alone, seconds(180), async |story| {
-        operator::well(story).await?;
-        let group = Group::apply(story, "led", &clustered(1, 1)).await?;
-        group.settled(seconds(60)).await?;
-        let mut keys = Keys::of(&group, 1);
-        keys.fill(500).await?;
-        let leader = operator::leader(story).await?.name_any();
-        operator::delete(story, &leader).await?;
-        let began = Instant::now();
-        let next = eventually("another pod leads", seconds(30), async || {
-            let now = operator::leader(story).await?.name_any();
-            ensure!(now != leader, "it is still {now}");
-            Ok(now)
-        })
-        .await?;
-        // The one that stood by, or the one that took the place of the deleted one: whoever asked for the lease first.
-        story.say(format!("{next} leads after {} ms", began.elapsed().as_millis()));
-        let old = group.primary_of("0001").await?;
-        Kill::Engine.strike(&group, &old).await?;
-        let new = eventually("the replica was promoted", seconds(45), async || {
-            let now = group.primary_of("0001").await?;
-            ensure!(now.name != old.name, "not yet");
-            Ok(now)
-        })
-        .await?;
-        story.say(format!("{} took over", new.name));
-        keys.all_there().await?;
-        operator::well(story).await
-    })
-    .await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster with the operator"]
 async fn p3_p6_a_frozen_operator_promotes_nobody_and_no_write_waits_for_it() -> Result<()> {
     tell("frozen", Sharing::Alone, seconds(180), async |story| {
         operator::well(story).await?;
@@ -185,7 +149,7 @@ async fn a_cordoned_machine_gives_up_its_primaries_before_it_is_drained() -> Res
                 Ok(now)
             })
             .await;
-            uncordoned(story, &primary.machine).await?;
+            story.uncordon(&primary.machine).await?;
             let moved = moved?;
             group.is_replica(&primary.name, seconds(30)).await?;
             ensure!(group.node(&primary.name).await?.pod_uid == primary.pod_uid, "its pod was replaced");
@@ -203,30 +167,6 @@ async fn a_cordoned_machine_gives_up_its_primaries_before_it_is_drained() -> Res
         Ok(())
     })
     .await
-}
-
-/// Takes the machine back into service, whatever happened meanwhile.
-async fn drained(
-    story: &Story,
-    machine: &str,
-    selector: &str,
-    limit: Duration,
-) -> Result<crate::support::tools::Said> {
-    let seconds_text = format!("--timeout={}s", limit.as_secs());
-    let words = [
-        "drain",
-        machine,
-        "--ignore-daemonsets",
-        "--delete-emptydir-data",
-        "--pod-selector",
-        selector,
-        &seconds_text,
-    ];
-    story.kubectl(&words, None, limit + seconds(10)).await
-}
-
-async fn uncordoned(story: &Story, machine: &str) -> Result<()> {
-    story.kubectl(&["uncordon", machine], None, seconds(20)).await?.well("uncordon").map(drop)
 }
 
 async fn one_budget_for_each_pod(story: &Story) -> Result<()> {
@@ -271,7 +211,7 @@ async fn p8_a_drain_hands_the_primary_over_and_loses_no_acknowledged_write() -> 
             let writer = Writer::start(group, "0001", false).await?;
             let selector = format!("{}={}", names::LABEL_REPLICATION_GROUP, group.name);
             let began = Instant::now();
-            let said = drained(story, &primary.machine, &selector, seconds(60)).await;
+            let said = story.drain(&primary.machine, &selector, seconds(60)).await;
             let took = began.elapsed();
             let new = eventually("another node is the primary", seconds(10), async || {
                 let now = group.primary_of("0001").await?;
@@ -279,7 +219,7 @@ async fn p8_a_drain_hands_the_primary_over_and_loses_no_acknowledged_write() -> 
                 Ok(now)
             })
             .await;
-            let back = uncordoned(story, &primary.machine).await;
+            let back = story.uncordon(&primary.machine).await;
             let words = said?.well("kubectl drain")?;
             ensure!(words.contains(&format!("pod/{} evicted", primary.pod)), "{words}");
             back?;
@@ -319,8 +259,8 @@ async fn a_lone_volatile_node_refuses_its_eviction_and_one_with_a_volume_permits
         kept.fill(300).await?;
         let node = volatile.primary_of("0001").await?;
         let selector = format!("{}={}", names::LABEL_REPLICATION_GROUP, volatile.name);
-        let said = drained(story, &node.machine, &selector, seconds(8)).await;
-        uncordoned(story, &node.machine).await?;
+        let said = story.drain(&node.machine, &selector, seconds(8)).await;
+        story.uncordon(&node.machine).await?;
         let said = said?;
         ensure!(!said.success, "the only copy was evicted: {}", said.out);
         ensure!(said.err.contains("disruption budget"), "{}", said.err);
@@ -331,8 +271,8 @@ async fn a_lone_volatile_node_refuses_its_eviction_and_one_with_a_volume_permits
         keys.fill(300).await?;
         let node = stored.primary_of("0001").await?;
         let selector = format!("{}={}", names::LABEL_REPLICATION_GROUP, stored.name);
-        let said = drained(story, &node.machine, &selector, seconds(60)).await;
-        uncordoned(story, &node.machine).await?;
+        let said = story.drain(&node.machine, &selector, seconds(60)).await;
+        story.uncordon(&node.machine).await?;
         said?.well("kubectl drain")?;
         eventually("the pod was replaced", seconds(60), async || {
             ensure!(stored.node(&node.name).await?.pod_uid != node.pod_uid, "not yet");
@@ -418,25 +358,6 @@ async fn p3_the_apiserver_is_away_for_a_moment_and_nobody_is_promoted_and_no_wri
     .await
 }
 
-/// Every kind that a group has, and the group itself.
-const KINDS: &str = "rg,statefulsets,pods,services,endpointslices,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,pdb,pvc,leases,events";
-
-/// The version of every object of the namespace.
-async fn versions(story: &Story) -> Result<BTreeMap<String, String>> {
-    let said =
-        story.kubectl(&["get", KINDS, "-o", "json"], None, seconds(20)).await?.well("listing everything")?;
-    let list: Value = serde_json::from_str(&said)?;
-    let items = list["items"].as_array().context("no items")?;
-    Ok(items
-        .iter()
-        .map(|item| {
-            let text =
-                |pointer: &str| item.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-            (format!("{}/{}", text("/kind"), text("/metadata/name")), text("/metadata/resourceVersion"))
-        })
-        .collect())
-}
-
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
 async fn p4_at_rest_nothing_is_written() -> Result<()> {
@@ -447,18 +368,8 @@ async fn p4_at_rest_nothing_is_written() -> Result<()> {
         let disabled = Group::apply(story, "disabled", &plain).await?;
         enabled.settled(seconds(120)).await?;
         disabled.settled(seconds(60)).await?;
-        // What Kubernetes itself still has to write (owner references, readiness) may be under way for some seconds.
-        let mut still = None;
-        eventually("everything has been still for a moment", seconds(60), async || {
-            let now = versions(story).await?;
-            let same = still.as_ref() == Some(&now);
-            still = Some(now);
-            tokio::time::sleep(seconds(2)).await;
-            ensure!(same, "something is still written");
-            Ok(())
-        })
-        .await?;
-        let before = versions(story).await?;
+        rest::still(story, seconds(2), seconds(60)).await?;
+        let before = rest::versions(story).await?;
         for kind in [
             "ReplicationGroup/",
             "StatefulSet/",
@@ -471,13 +382,8 @@ async fn p4_at_rest_nothing_is_written() -> Result<()> {
             ensure!(before.keys().any(|key| key.starts_with(kind)), "no {kind} in {:?}", before.keys());
         }
         throughout("nothing is written", seconds(20), async || {
-            let now = versions(story).await?;
-            let changed: Vec<&String> = now
-                .iter()
-                .filter(|(key, version)| before.get(*key) != Some(version))
-                .map(|(key, _)| key)
-                .chain(before.keys().filter(|key| !now.contains_key(*key)))
-                .collect();
+            let now = rest::versions(story).await?;
+            let changed = rest::changed(&before, &now);
             ensure!(changed.is_empty(), "P4: written at rest: {changed:?}");
             Ok(())
         })

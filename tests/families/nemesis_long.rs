@@ -1,6 +1,6 @@
 //! The nemesis at length: an hour, or NEMESIS_MINUTES.
 
-use crate::support::nemesis::nemesis;
+use crate::support::nemesis::{Length, nemesis};
 use crate::support::{Sharing, seconds, tell};
 use anyhow::{Context, Result};
 
@@ -12,6 +12,8 @@ async fn p1_p2_p4_an_hour_of_faults_at_random_loses_no_confirmed_write() -> Resu
         Err(_) => 60,
     };
     let limit = seconds(minutes * 60 + 900);
-    tell("nemesis-long", Sharing::Alone, limit, async |story| nemesis(story, seconds(minutes * 60)).await)
-        .await
+    tell("nemesis-long", Sharing::Alone, limit, async |story| {
+        nemesis(story, seconds(minutes * 60), Length::Long).await
+    })
+    .await
 }

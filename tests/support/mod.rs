@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod kills;
 pub(crate) mod nemesis;
 pub(crate) mod operator;
+pub(crate) mod rest;
 pub(crate) mod story;
 pub(crate) mod tools;
 

@@ -8,6 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
+use std::time::Duration;
 
 /// Where it is installed.
 pub(crate) fn namespace() -> String {
@@ -39,6 +40,17 @@ pub(crate) async fn leader(story: &Story) -> Result<Pod> {
     found
         .cloned()
         .with_context(|| format!("none of the operator's pods holds a lease; the holders are {holders:?}"))
+}
+
+/// The names of those whose process runs.
+pub(crate) async fn running(story: &Story) -> Result<Vec<String>> {
+    let runs = |pod: &Pod| {
+        let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        containers.is_some_and(|all| {
+            all.iter().any(|one| one.state.as_ref().is_some_and(|state| state.running.is_some()))
+        })
+    };
+    Ok(pods(story).await?.iter().filter(|pod| runs(pod)).map(ResourceExt::name_any).collect())
 }
 
 /// Both replicas run and are ready, and one of them holds the lease.
@@ -91,6 +103,44 @@ pub(crate) async fn delete(story: &Story, name: &str) -> Result<()> {
     let api: Api<Pod> = Api::namespaced(story.client.clone(), &namespace());
     api.delete(name, &DeleteParams::default()).await?;
     Ok(())
+}
+
+/// One process dies without a word, and its pod with it, so that no other life of its comes back under its name.
+pub(crate) async fn kill(story: &Story, name: &str) -> Result<()> {
+    cluster::kill_process(&namespace(), name, CONTAINER, "pid1", "KILL").await?;
+    let api: Api<Pod> = Api::namespaced(story.client.clone(), &namespace());
+    api.delete(name, &DeleteParams::default().grace_period(0)).await?;
+    Ok(())
+}
+
+/// Something is done while no operator runs: the Deployment is scaled to nothing, and back whatever came of it.
+pub(crate) async fn away<T>(
+    story: &Story,
+    limit: Duration,
+    acts: impl AsyncFnOnce() -> Result<T>,
+) -> Result<T> {
+    let wanted = pods(story).await?.len();
+    scale(story, 0).await?;
+    let gone = eventually("no operator runs", seconds(60), async || {
+        let left = running(story).await?;
+        ensure!(left.is_empty() && pods(story).await?.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await;
+    let outcome = match gone {
+        Ok(()) => tokio::time::timeout(limit, acts()).await.context("it took too long"),
+        Err(error) => Err(error),
+    };
+    scale(story, wanted).await?;
+    well(story).await?;
+    outcome?
+}
+
+async fn scale(story: &Story, replicas: usize) -> Result<()> {
+    let home = namespace();
+    let replicas = format!("--replicas={replicas}");
+    let words = ["-n", &home, "scale", "deployment", "-l", SELECTOR, &replicas];
+    story.kubectl(&words, None, seconds(20)).await?.well("scaling the operator").map(drop)
 }
 
 /// Freezes every operator process.

@@ -205,6 +205,29 @@ impl Story {
         run(&self.kubectl, &all, input, limit).await
     }
 
+    /// `kubectl drain` for the pods of a selector.
+    pub(crate) async fn drain(
+        &self,
+        machine: &str,
+        selector: &str,
+        limit: Duration,
+    ) -> Result<super::tools::Said> {
+        let timeout = format!("--timeout={}s", limit.as_secs());
+        let mut words = vec!["drain", machine, "--ignore-daemonsets", "--delete-emptydir-data"];
+        words.extend(["--pod-selector", selector, &timeout]);
+        self.kubectl(&words, None, limit + seconds(10)).await
+    }
+
+    /// Takes a machine out of service for new pods.
+    pub(crate) async fn cordon(&self, machine: &str) -> Result<()> {
+        self.kubectl(&["cordon", machine], None, seconds(20)).await?.well("cordon").map(drop)
+    }
+
+    /// Takes it back.
+    pub(crate) async fn uncordon(&self, machine: &str) -> Result<()> {
+        self.kubectl(&["uncordon", machine], None, seconds(20)).await?.well("uncordon").map(drop)
+    }
+
     /// A pod that clients of the story run in. It has redis-cli, a shell and a resolver.
     pub(crate) async fn client_pod(&self, name: &str, labels: &Value) -> Result<()> {
         let image = std::env::var("CLI_IMAGE").unwrap_or_else(|_| "docker.io/library/redis:6.2".into());
