@@ -168,6 +168,7 @@ pub(super) async fn strike<'f>(
         shards: shards_of(groups, &machines).await?,
         machines: machines.into_iter().collect(),
         turn: tokio::sync::Mutex::default(),
+        control: tokio::sync::Mutex::default(),
         taken: RefCell::default(),
         hits: RefCell::default(),
     };
@@ -208,6 +209,7 @@ struct Field<'f> {
     machines: Vec<(String, String)>,
     /// Whoever waits for shards is served first, so that the faults that need many get them.
     turn: tokio::sync::Mutex<()>,
+    control: tokio::sync::Mutex<()>,
     taken: RefCell<BTreeSet<String>>,
     hits: RefCell<Vec<Hit>>,
 }
@@ -248,12 +250,12 @@ impl<'f> Field<'f> {
     async fn one(&self, draw: Draw) -> Result<()> {
         let fault = draw.fault;
         let shards = self.hit_by(&draw);
-        let mut taken: Vec<String> = shards.iter().map(|shard| shard.name()).collect();
-        if fault.of_control() {
-            // One of them at a time is enough for the operator.
-            taken.push("the operator".into());
+        // One of them at a time is enough for the operator, and they wait for no shard.
+        let _alone = if fault.of_control() { Some(self.control.lock().await) } else { None };
+        let taken: Vec<String> = shards.iter().map(|shard| shard.name()).collect();
+        if !taken.is_empty() {
+            self.take(&taken).await;
         }
-        self.take(&taken).await;
         let outcome = self.inflict(&draw, &shards).await.with_context(|| format!("{fault:?}"));
         self.taken.borrow_mut().retain(|name| !taken.contains(name));
         outcome
