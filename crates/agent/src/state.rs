@@ -35,6 +35,8 @@ pub struct Life<H> {
     pub version: Arc<Version>,
     /// When it last answered, or was started.
     pub heard_ms: u64,
+    /// The role as it was last seen in this life; `None` until it was.
+    pub role: Option<Role>,
     /// Whether it holds a whole copy.
     pub whole: Whole,
     /// How far its volume is.
@@ -53,6 +55,8 @@ pub struct Life<H> {
     pub operator_pause_until_ms: u64,
     /// Until when writes are paused for the guard; renewed while it is fenced.
     pub guard_pause_until_ms: u64,
+    /// A pause of the guard was asked for and not answered: it may have begun, or may begin yet.
+    pub pause_unsure: bool,
     /// Before 6.2: what `min-replicas-to-write` was before it became the pause.
     pub min_replicas: Option<String>,
     /// Each replica's, by its address.
@@ -82,6 +86,7 @@ impl<H> Life<H> {
             cluster,
             version,
             heard_ms: now_ms,
+            role: None,
             whole: Whole::started_as(role),
             durable: Durable::default(),
             unwritten: Unwritten::default(),
@@ -91,6 +96,7 @@ impl<H> Life<H> {
             stale_reads_off: role == Role::Replica && !cluster,
             operator_pause_until_ms: 0,
             guard_pause_until_ms: 0,
+            pause_unsure: false,
             min_replicas: None,
             acknowledgements: BTreeMap::new(),
             hearing: Hearing::default(),
@@ -274,9 +280,11 @@ impl<H> State<H> {
         self.view.as_ref().and_then(|view| view.role)
     }
 
-    /// What the guard needs to know.
+    /// What the guard needs to know. A primary that does not answer its agent may still answer its clients: it is one until it
+    /// is seen to be a replica, or its life ends.
     pub fn facts(&self) -> Facts {
-        Facts { on: self.guard_on, primary: self.role() == Some(Role::Primary), term: self.term }
+        let role = self.life.as_ref().and_then(|life| life.role);
+        Facts { on: self.guard_on, primary: role == Some(Role::Primary), term: self.term }
     }
 
     /// Whether the life that ends was given data to load and ended by itself before it had; a configuration that it refused
@@ -395,8 +403,9 @@ impl<H> State<H> {
         if self.engine == EngineState::Starting {
             self.engine = EngineState::Running;
         }
-        let before = self.view.as_ref().and_then(|view| view.role);
+        let before = life.role;
         let role_changed = before != view.role;
+        life.role = view.role;
         if self.view.is_none() && self.trouble.starts_with("the engine does not answer") {
             self.trouble.clear();
         }
@@ -482,7 +491,7 @@ impl<H> State<H> {
         if self.guard.fenced() {
             let renew = life.guard_pause_until_ms < now_ms + GUARD_PAUSE_MS - GUARD_RENEW_AFTER_MS;
             if !self.fenced || renew { Fence::Pause { again: self.fenced } } else { Fence::Rest }
-        } else if self.fenced {
+        } else if self.fenced || life.pause_unsure {
             // The operator's own pause goes on; the guard's ends with it, or on a later tick.
             if life.operator_pause_until_ms > now_ms { Fence::Rest } else { Fence::Resume }
         } else if life.min_replicas.is_some() && life.operator_pause_until_ms <= now_ms {

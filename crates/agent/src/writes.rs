@@ -118,14 +118,25 @@ pub(crate) async fn follow_guard(node: &Node) {
 async fn fence(node: &Node, hand: &Hand, already: bool, now: u64) {
     match hand.pause(node, GUARD_PAUSE_MS).await {
         Ok(()) => {
-            node.with_life(&hand.boot, |life| life.guard_pause_until_ms = now + GUARD_PAUSE_MS);
+            node.with_life(&hand.boot, |life| {
+                (life.guard_pause_until_ms, life.pause_unsure) = (now + GUARD_PAUSE_MS, false);
+            });
             if !already {
                 tracing::warn!("no witness was heard: writes are paused");
                 node.change(|state| state.fenced = true);
                 node.fences.send_modify(|count| *count += 1);
             }
         }
-        Err(error) => tracing::error!(%error, "writes could not be paused"),
+        Err(error) => {
+            let told = node.with_life(&hand.boot, |life| {
+                let before = life.pause_unsure;
+                life.pause_unsure |= !error.is_answer();
+                before
+            });
+            if told != Some(true) {
+                tracing::error!(%error, "writes could not be paused");
+            }
+        }
     }
 }
 
@@ -133,7 +144,7 @@ async fn unfence(node: &Node, hand: &Hand) {
     match hand.resume(node).await {
         Ok(()) => {
             tracing::info!("a witness was heard: writes go on");
-            node.with_life(&hand.boot, |life| life.guard_pause_until_ms = 0);
+            node.with_life(&hand.boot, |life| (life.guard_pause_until_ms, life.pause_unsure) = (0, false));
             node.change(|state| state.fenced = false);
         }
         Err(error) => tracing::error!(%error, "writes could not be resumed"),

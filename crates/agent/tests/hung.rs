@@ -1,0 +1,129 @@
+//! What the agent holds to be so while its engine does not answer: pure, no engine runs here.
+
+use kagami_agent::guard::Witness;
+use kagami_agent::persistence::Persistence;
+use kagami_agent::state::{Fence, Life, Seen, State};
+use kagami_agent::version::Version;
+use kagami_protocol::engine_text::Fields;
+use kagami_protocol::{
+    Address, Boot, EngineView, Exit, FENCE_SILENCE_MS, Link, Role, Start, StartData, StartRole,
+};
+use std::sync::Arc;
+
+fn boot(run: u32) -> Boot {
+    Boot { pod_uid: "pod".into(), agent: "agent".into(), run }
+}
+
+fn start() -> Start {
+    Start {
+        directives: Vec::new(),
+        client_acl: String::new(),
+        data: StartData::PutAside,
+        role: StartRole::Primary { slots: Vec::new(), epoch: 0 },
+        peers: Vec::new(),
+        announce: Address { host: "10.0.0.1".into(), port: 6379, bus_port: 0 },
+        announce_hostname: String::new(),
+        guard: true,
+        keep_previous: false,
+        config: None,
+    }
+}
+
+/// A guarded primary of term 5 that was seen at 100 ms.
+fn primary() -> State<()> {
+    let mut state = State::new(boot(1), None, false, None, String::new());
+    state.term = 5;
+    let version = Arc::new(Version { kind: "redis".into(), numbers: [7, 0, 15] });
+    state.begin(Life::new(boot(1), start(), false, version, 0, ()), 0);
+    see(&mut state, 100, Role::Primary);
+    state
+}
+
+fn see(state: &mut State<()>, now_ms: u64, role: Role) {
+    let link = (role == Role::Replica).then(|| Link { host: "10.0.0.2".into(), up: true, ..Link::default() });
+    let view = EngineView { role: Some(role), replid: "r".into(), offset: 10, link, ..EngineView::default() };
+    let persistence = Persistence::read(&Fields::read("aof_enabled:0\n"));
+    let seen = Seen { view, persistence, sent_ms: now_ms, wall_sent_ms: 0, wall_answered_ms: 1 };
+    assert!(state.take_in(&boot(1), seen, now_ms, |_| false).is_some());
+}
+
+/// Looks that come to nothing, with the guard's clock going on.
+fn silent(state: &mut State<()>, from_ms: u64, until_ms: u64) {
+    for now in (from_ms..until_ms).step_by(50) {
+        state.missed(&boot(1), now, false, "no answer within 500 ms");
+        tick(state, now);
+    }
+}
+
+fn tick(state: &mut State<()>, now_ms: u64) {
+    let facts = state.facts();
+    state.guard.tick(now_ms, facts);
+}
+
+/// Fenced, and denied by a later term.
+fn denied() -> State<()> {
+    let mut state = primary();
+    tick(&mut state, 101 + FENCE_SILENCE_MS);
+    let facts = state.facts();
+    state.guard.hear(1_700, facts, Witness::Lease { asked_ms: 1_690, term: 6, ours: false });
+    assert_eq!(state.fence(1_700), Fence::Pause { again: false });
+    state.fenced = true;
+    state
+}
+
+#[test]
+fn p2_a_fence_outlasts_an_engine_that_does_not_answer() {
+    let mut state = denied();
+    see(&mut state, 1_800, Role::Primary);
+    silent(&mut state, 1_800, 5_000);
+    assert!(state.view.is_none() && state.guard.fenced());
+    assert_ne!(state.fence(5_000), Fence::Resume);
+    see(&mut state, 5_000, Role::Primary);
+    tick(&mut state, 5_050);
+    assert!(state.guard.fenced(), "its answer is no witness");
+    let facts = state.facts();
+    state.guard.hear(5_100, facts, Witness::Confirm { term: 5, accepted_ms: 5_060 });
+    assert!(state.guard.fenced(), "the later term is not forgotten either");
+}
+
+#[test]
+fn p2_a_primary_that_does_not_answer_its_agent_is_guarded_all_the_same() {
+    let mut state = primary();
+    silent(&mut state, 150, 4_500);
+    assert!(state.view.is_none() && state.guard.fenced(), "it may still answer its clients");
+}
+
+#[test]
+fn a_replica_that_is_seen_or_the_end_of_the_life_ends_the_fence() {
+    let mut state = denied();
+    silent(&mut state, 1_800, 5_000);
+    see(&mut state, 5_000, Role::Replica);
+    tick(&mut state, 5_050);
+    assert!(!state.guard.fenced());
+    assert_eq!(state.fence(5_050), Fence::Resume);
+
+    let mut state = denied();
+    state.life = None;
+    let exit = Exit {
+        boot: boot(1),
+        code: None,
+        signal: Some(9),
+        out_of_memory: false,
+        at_ms: 0,
+        lived_ms: 0,
+        last_words: String::new(),
+    };
+    state.end(exit, false);
+    tick(&mut state, 2_000);
+    assert!(!state.guard.fenced());
+}
+
+#[test]
+fn a_pause_whose_answer_did_not_come_is_ended_once_a_witness_is_heard() {
+    let mut state = primary();
+    silent(&mut state, 150, 4_500);
+    state.life.as_mut().unwrap().pause_unsure = true;
+    let facts = state.facts();
+    state.guard.hear(4_700, facts, Witness::Lease { asked_ms: 4_600, term: 5, ours: true });
+    assert_eq!(state.fence(4_700), Fence::Resume, "it may have been carried out late");
+}
