@@ -63,8 +63,16 @@ pub(crate) async fn perform(
     tracing::info!(order = order.id, term = order.term, command = ?order.command, "an order");
     let outcome = match order.command {
         Command::Start(start) => start::start(node, start).await,
-        Command::KeepTerm => Ok(Done::default()),
-        command => engine_command(node, command, read).await,
+        Command::KeepTerm => keep_term(node, order.term).await,
+        command => {
+            let follows = matches!(command, Command::Replicate { .. });
+            let outcome = engine_command(node, command, read).await;
+            if follows && outcome.is_ok() {
+                node.change(|state| state.followed(order.term));
+                node.write_down.notify_one();
+            }
+            outcome
+        }
     };
     node.expect_movement(MOVEMENT_MS);
     match outcome {
@@ -85,6 +93,18 @@ pub(crate) async fn raise_term(node: &Node, term: u64) -> Result<(), Refused> {
     node.store()
         .await
         .map_err(|error| Refused::Failed { message: format!("the term could not be kept: {error}") })
+}
+
+/// A replica follows the primary of that term by itself: what it holds is of that term, and its note is to say so.
+async fn keep_term(node: &Node, term: u64) -> Result<Done, Refused> {
+    node.change(|state| {
+        if state.role() == Some(Role::Replica) {
+            state.followed(term);
+        }
+    });
+    raise_term(node, term).await?;
+    node.publish();
+    Ok(Done::default())
 }
 
 async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<Done, Refused> {

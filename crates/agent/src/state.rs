@@ -232,6 +232,9 @@ pub struct State<H> {
     pub terminating: bool,
     /// The last term in which this node was made or confirmed the primary: what it wrote then is that term's history.
     pub lead_term: u64,
+    /// The last term of whose primary this node was told that it follows it, or was told to follow it: what it holds in sync is of
+    /// that term. A term that it merely heard of makes its data no younger.
+    pub follow_term: u64,
     /// Silence pauses writes.
     pub guard_on: bool,
     /// The guard.
@@ -267,6 +270,7 @@ impl<H> State<H> {
             last_exit: None,
             terminating: false,
             lead_term: 0,
+            follow_term: 0,
             guard_on: false,
             guard: Guard::new(0),
             fenced: false,
@@ -337,7 +341,9 @@ impl<H> State<H> {
                 // A primary that merely heard of a higher term has written nothing in it.
                 match view.role {
                     Some(Role::Primary) => note.data_term = note.data_term.max(self.lead_term),
-                    _ if view.link.as_ref().is_some_and(|link| link.up) => note.data_term = self.term,
+                    _ if view.link.as_ref().is_some_and(|link| link.up) => {
+                        note.data_term = note.data_term.max(self.follow_term);
+                    }
                     _ => {}
                 }
             } else if life.whole.replaced() {
@@ -463,13 +469,19 @@ impl<H> State<H> {
         self.engine = EngineState::Starting;
         self.trouble.clear();
         self.view = None;
-        if started_as(&life.start) == Role::Primary {
-            self.lead_term = self.term;
+        match started_as(&life.start) {
+            Role::Primary => self.lead_term = self.term,
+            Role::Replica => self.followed(self.term),
         }
         self.guard_on = life.start.guard;
         self.guard.begin(now_ms);
         self.fenced = false;
         self.life = Some(life);
+    }
+
+    /// An order of that term has made it follow that term's primary, or said that it does.
+    pub fn followed(&mut self, term: u64) {
+        self.follow_term = self.follow_term.max(term);
     }
 
     /// The engine's process has ended: parked again, in a new boot.

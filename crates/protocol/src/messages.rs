@@ -255,7 +255,7 @@ pub enum Command {
         #[serde(default)]
         config: Option<Config>,
     },
-    /// Only to remember the term.
+    /// Only to remember the term; a replica follows the term's primary already, and what it holds in sync is of that term.
     KeepTerm,
     /// A replica ends the link to its primary (`CLIENT KILL TYPE master`) and asks anew at once: a primary that lives answers and
     /// the stream goes on; a silent one leaves the link down, where the engine would call it up until `repl-timeout`.

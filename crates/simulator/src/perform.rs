@@ -167,7 +167,7 @@ impl World {
                 };
                 match self.follow_once(pod, primary, primary_id.as_deref()) {
                     Ok(()) => Next::Again(Stage::AwaitRole(Role::Replica, self.now + ROLE_WITHIN_MS), 0),
-                    Err(error) if self.now >= until => self.replicated(pod, Some(error)),
+                    Err(error) if self.now >= until => self.replicated(pod, order.term, Some(error)),
                     Err(_) => Next::Again(Stage::Known(until), 20),
                 }
             }
@@ -180,7 +180,7 @@ impl World {
                 }
                 let error = (is != role).then(|| format!("the role did not become {role:?} in time"));
                 match role {
-                    Role::Replica => self.replicated(pod, error),
+                    Role::Replica => self.replicated(pod, order.term, error),
                     Role::Primary => {
                         self.look(pod);
                         self.source(pod);
@@ -208,7 +208,19 @@ impl World {
             .and_then(|state| state.life.as_ref())
             .map(|life| (life.start.announce.clone(), life.cluster));
         match &order.command {
-            Command::KeepTerm => done(""),
+            Command::KeepTerm => {
+                let term = order.term;
+                self.change(pod, |state| {
+                    if state.role() == Some(Role::Replica) {
+                        state.followed(term);
+                    }
+                });
+                if !self.store(pod) {
+                    return failed("the term could not be kept: no space left on device");
+                }
+                self.publish(pod);
+                done("")
+            }
             Command::Start(start) => {
                 self.judge_start(pod, start);
                 if let Err(message) = self.prepare_data(pod, start) {
@@ -236,7 +248,7 @@ impl World {
                         return Next::Again(Stage::AwaitRole(Role::Replica, self.now + ROLE_WITHIN_MS), 0);
                     }
                     if let Err(error) = self.meet_peers(pod, &own, std::slice::from_ref(primary)) {
-                        return self.replicated(pod, Some(error));
+                        return self.replicated(pod, order.term, Some(error));
                     }
                     Next::Again(Stage::Known(self.now + KNOWN_WITHIN_MS), 20)
                 } else {
@@ -248,7 +260,7 @@ impl World {
                         && let Err(error) =
                             self.text(pod, &["REPLICAOF", &primary.host, &primary.port.to_string()])
                     {
-                        return self.replicated(pod, Some(error));
+                        return self.replicated(pod, order.term, Some(error));
                     }
                     Next::Again(Stage::AwaitRole(Role::Replica, self.now + ROLE_WITHIN_MS), 0)
                 }
@@ -382,13 +394,17 @@ impl World {
         Next::Again(Stage::AwaitRole(Role::Primary, self.now + within), 0)
     }
 
-    fn replicated(&mut self, pod: usize, error: Option<String>) -> Next {
+    fn replicated(&mut self, pod: usize, term: u64, error: Option<String>) -> Next {
         self.look(pod);
         self.settle(pod);
         match error {
             Some(error) => failed(error),
             None => {
-                self.change(pod, |state| state.trouble.clear());
+                self.change(pod, |state| {
+                    state.trouble.clear();
+                    state.followed(term);
+                });
+                self.keep_note(pod);
                 done("")
             }
         }

@@ -156,9 +156,11 @@ fn follow(
         if !engine.complete || engine.loading || !link_up {
             plan.wait(Reason::AwaitingSync, node, format!("it is not in sync with {} yet", primary.node));
             plan.again(250);
-        } else if primary.serving && report.term < primary.term {
+        } else if primary.serving
+            && report.record.as_ref().map_or(report.term, |record| record.data_term) < primary.term
+        {
             // It followed by itself. What it holds is of this term now, and its note is to say so: else it would be taken for an
-            // older copy than its equal.
+            // older copy than its equal. That it has heard of the term says nothing: it may have been meant to lead in it.
             plan.order(Order {
                 node,
                 boot: &report.boot,

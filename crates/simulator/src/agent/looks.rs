@@ -57,7 +57,7 @@ impl World {
     }
 
     /// Writes the note whenever it changed in more than the offset, and each second when the data moved.
-    pub(super) fn keep_note(&mut self, pod: usize) {
+    pub fn keep_note(&mut self, pod: usize) {
         let persistent = self.persistent();
         let now = self.now;
         let wall = self.wall(self.pods[pod].machine);

@@ -1,4 +1,4 @@
-//! What the agent holds to be so while its engine does not answer: pure, no engine runs here.
+//! What the agent knows of its node, also while its engine does not answer, and what it writes down: pure, no engine runs here.
 
 use kagami_agent::guard::Witness;
 use kagami_agent::persistence::Persistence;
@@ -14,12 +14,12 @@ fn boot(run: u32) -> Boot {
     Boot { pod_uid: "pod".into(), agent: "agent".into(), run }
 }
 
-fn start() -> Start {
+fn start(role: StartRole) -> Start {
     Start {
         directives: Vec::new(),
         client_acl: String::new(),
         data: StartData::PutAside,
-        role: StartRole::Primary { slots: Vec::new(), epoch: 0 },
+        role,
         peers: Vec::new(),
         announce: Address { host: "10.0.0.1".into(), port: 6379, bus_port: 0 },
         announce_hostname: String::new(),
@@ -29,12 +29,18 @@ fn start() -> Start {
     }
 }
 
-/// A guarded primary of term 5 that was seen at 100 ms.
-fn primary() -> State<()> {
+/// A node that was started in term 5.
+fn started(role: StartRole) -> State<()> {
     let mut state = State::new(boot(1), None, false, None, String::new());
     state.term = 5;
     let version = Arc::new(Version { kind: "redis".into(), numbers: [7, 0, 15] });
-    state.begin(Life::new(boot(1), start(), false, version, 0, ()), 0);
+    state.begin(Life::new(boot(1), start(role), false, version, 0, ()), 0);
+    state
+}
+
+/// A guarded primary of term 5 that was seen at 100 ms.
+fn primary() -> State<()> {
+    let mut state = started(StartRole::Primary { slots: Vec::new(), epoch: 0 });
     see(&mut state, 100, Role::Primary);
     state
 }
@@ -126,4 +132,25 @@ fn a_pause_whose_answer_did_not_come_is_ended_once_a_witness_is_heard() {
     let facts = state.facts();
     state.guard.hear(4_700, facts, Witness::Lease { asked_ms: 4_600, term: 5, ours: true });
     assert_eq!(state.fence(4_700), Fence::Resume, "it may have been carried out late");
+}
+
+fn data_term(state: &mut State<()>) -> u64 {
+    state.write_down("g", "g-0001-002", 0);
+    state.note.as_ref().map_or(0, |note| note.data_term)
+}
+
+/// The candidate of a handover that came to nothing had the latest term in its note, and was preferred to a copy that was further.
+#[test]
+fn p1_a_replica_is_of_the_term_whose_primary_it_follows_and_of_none_that_it_only_heard_of() {
+    let primary = Address { host: "10.0.0.2".into(), port: 6379, bus_port: 0 };
+    let mut state = started(StartRole::Replica { primary, primary_id: None });
+    see(&mut state, 100, Role::Replica);
+    assert_eq!(data_term(&mut state), 5, "it was started to follow");
+    state.term = 6;
+    see(&mut state, 200, Role::Replica);
+    assert_eq!(data_term(&mut state), 5, "it was to lead in that term, and did not");
+    assert_eq!(state.note.as_ref().map(|note| note.term), Some(6));
+    state.term = 7;
+    state.followed(7);
+    assert_eq!(data_term(&mut state), 7, "it was told that it follows the primary of that term");
 }
