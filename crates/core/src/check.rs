@@ -311,6 +311,18 @@ fn promotes(
         notes.push(format!("P1: {node} is to be promoted and is no replica with a whole copy"));
     }
     let nodes = group.shards.iter().filter(|each| each.id == shard).flat_map(|each| &each.nodes);
+    for other in nodes.clone().filter(|each| each.name != *node) {
+        let further = observed.engine(&other.name).is_some_and(|its| {
+            let whole = its.role == Some(Role::Replica) && its.complete && !its.loading;
+            whole && its.replid == engine.replid && its.offset > engine.offset
+        });
+        if further {
+            notes.push(format!(
+                "P1: {node} is to be promoted while {} is further in the same history",
+                other.name
+            ));
+        }
+    }
     let writes = |each: &str| {
         observed.report(each).is_some_and(|report| !report.fenced)
             && observed.engine(each).is_some_and(|engine| {

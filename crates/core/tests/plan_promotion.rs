@@ -118,6 +118,45 @@ fn p1_a_primary_of_an_earlier_term_that_comes_back_was_not_elected() {
     assert!(table(&draw(&text).plan().1).contains("raise 0001 to term 3 holder 0001-001 (adopted)"));
 }
 
+/// The candidate of a handover was chosen for being in sync; by the time that its primary dies another may be further.
+#[test]
+fn p1_whoever_is_further_is_promoted_in_place_of_the_candidate_of_a_handover() {
+    let scene = |cause: &str, candidate: &str, other: &str| {
+        draw(&format!(
+            "1x3 plain formed\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause {cause} since 1000 served
+             0001-001 parked boot 2\n 0001-002 replica 90 of 0001-001 down 500 {candidate}\n 0001-003 {other}"
+        ))
+    };
+    let further = "replica 100 of 0001-001 down 500 data 1 100";
+    let promoted =
+        "raise 0001 to term 3 holder 0001-003 (death)\n order 0001-003 term 3: promote, offset at least None";
+    // Also where the candidate alone has learnt the term already: they are of one history.
+    for (cause, candidate) in [("handover", "data 1 90"), ("handover", "data 2 90"), ("death", "data 1 90")] {
+        assert_plan(&scene(cause, candidate, further), promoted);
+    }
+    let as_far = scene("handover", "data 1 90", "replica 90 of 0001-001 down 500 data 1 90");
+    assert_plan(&as_far, "order 0001-002 term 2: promote, offset at least None");
+    let silent = scene("handover", "data 1 90", &format!("silent 5000 {further}"));
+    let planned = table(&silent.plan().1);
+    assert!(planned.contains("wait PrimaryDown 0001-001") && !planned.contains("promote"), "{planned}");
+    // Another history of an earlier term is no better for being longer.
+    let foreign = scene("handover", "data 2 90", "replica 500 of 0001-001 down 500 data 1 500 foreign");
+    assert_plan(&foreign, "order 0001-002 term 2: promote, offset at least None");
+}
+
+/// The check says the same, in its own words.
+#[test]
+fn p1_the_check_refuses_a_promotion_over_a_further_copy() {
+    let mut scene = draw(
+        "1x3 plain formed\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause handover since 1000 served
+         0001-001 parked boot 2\n 0001-002 replica 90 of 0001-001 down 500\n 0001-003 replica 90 of 0001-001 down 500",
+    );
+    let (frozen, plan) = scene.plan();
+    scene.report("0001-003").engine.as_mut().unwrap().offset = 91;
+    let notes = kagami_core::check::check(&frozen.desired, &scene.observed, &plan);
+    assert!(notes.iter().any(|note| note.contains("further in the same history")), "{notes:?}");
+}
+
 #[test]
 fn a_replica_that_is_in_sync_with_somebody_else_takes_nothing_over() {
     let scene = draw(

@@ -688,7 +688,7 @@ fn the_history_of_a_later_term_succeeds_even_if_an_old_primarys_own_branch_is_lo
     // 0001-003 is a primary of old that was cut off; what it took since is nothing that was promised.
     let mut scene = draw(
         "1x3 plain formed\n lease 0001 term 3 holder 0001-002 previous 0001-003 cause silence served
-         0001-002 parked boot 2\n 0001-001 replica 100 of 0001-002 down 900 term 3\n 0001-003 primary 500 fenced",
+         0001-002 parked boot 2\n 0001-001 replica 100 of 0001-002 down 900 term 3\n 0001-003 primary 500 foreign fenced",
     );
     for (node, data_term) in [("0001-001", 3), ("0001-003", 2)] {
         scene.report(node).record =
@@ -1208,6 +1208,12 @@ fn a_replica_that_followed_by_itself_learns_the_term() {
          0001-002 replica 90 of 0001-001 term 3",
     );
     assert_plan(&scene, "order 0001-002 term 4: keep term");
+    // One that has heard of the term, because it was to lead in it, holds nothing of it for that.
+    let heard = draw(
+        "1x2 cluster formed\n lease 0001 term 4 holder 0001-001 cause adopted served\n 0001-001 primary 90 data 4 90
+         0001-002 replica 90 of 0001-001 data 2 90 term 4",
+    );
+    assert_plan(&heard, "order 0001-002 term 4: keep term");
     let syncing = draw(
         "1x2 cluster formed\n lease 0001 term 4 holder 0001-001 served\n 0001-001 primary 90 term 4
          0001-002 replica 0 of 0001-001 term 3 syncing",

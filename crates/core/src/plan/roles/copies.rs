@@ -18,9 +18,19 @@ impl View<'_> {
             .collect();
         // A later term's history is the better one, however short: an old primary's own branch may be longer.
         copies.sort_by_key(|(node, report, engine)| {
-            (Reverse(report.data_term()), Reverse(engine.offset), !self.stays(node), node.to_string())
+            (Reverse(self.rank(report, engine)), !self.stays(node), node.to_string())
         });
         copies
+    }
+
+    /// How good a live copy is: the term of its history, then how far it is. Copies of one history are of one term, the latest that
+    /// any of them has learnt: within it one is the beginning of the other, so nothing but the offset tells them apart.
+    pub(super) fn rank(&self, report: &Report, engine: &EngineView) -> (u64, i64) {
+        let learnt = self.nodes().filter_map(|node| {
+            let its = self.observed.engine(node).filter(|its| its.complete && !its.loading)?;
+            (its.replid == engine.replid).then(|| self.observed.report(node).map(Report::data_term))?
+        });
+        (learnt.max().unwrap_or(0).max(report.data_term()), engine.offset)
     }
 
     /// No live node holds a whole copy: the best volume is restored, or the shard starts empty.
@@ -102,7 +112,7 @@ impl View<'_> {
         let receives = self.nodes().find(|node| {
             self.observed.engine(node).is_some_and(|engine| {
                 let transfer = engine.loading || engine.link.as_ref().is_some_and(|link| link.syncing);
-                let just_died = || lease.is_some_and(|lease| self.just_died(lease));
+                let just_died = || lease.is_some_and(|lease| self.just_died(&lease.holder, &lease.boot));
                 engine.role == Some(Role::Replica) && (transfer || just_died())
             })
         });

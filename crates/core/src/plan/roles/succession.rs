@@ -6,7 +6,7 @@ use crate::desired::ClusterMode;
 use crate::observed::{Agent, Cause, Life, ShardLease, is_primary};
 use crate::plan::{Plan, Primary};
 use kagami_api::reason::Reason;
-use kagami_protocol::{EngineState, EngineView, Report, Role};
+use kagami_protocol::{Boot, EngineState, EngineView, Report, Role};
 
 /// How long replicas may take to notice that their primary's process has ended; their last offset comes with that.
 const NOTICE_MS: i64 = 400;
@@ -159,8 +159,54 @@ impl View<'_> {
         if !self.may_serve(lease, plan) {
             return None;
         }
+        // P1: since it was chosen another may have become the better copy; as the candidate of a handover it was chosen for being
+        // in sync, not for being the furthest.
+        if self.outrun(lease, report, engine) {
+            return self.succeed(lease, Cause::Death, plan);
+        }
+        if let (Cause::Handover, Some((previous, boot))) = (lease.cause, &lease.previous)
+            && (self.awaits_a_word(previous, boot, plan)
+                || self.awaits_a_further(previous, report, engine, plan))
+        {
+            return None;
+        }
         self.promote(lease, &report.boot, plan);
         None
+    }
+
+    /// P1: whether another replica is the better copy now than the holder, which is not promoted yet.
+    fn outrun(&self, lease: &ShardLease, report: &Report, engine: &EngineView) -> bool {
+        lease.undoing().is_none()
+            && self.live_copies().first().is_some_and(|(_, best, of_best)| {
+                of_best.role == Some(Role::Replica) && self.rank(best, of_best) > self.rank(report, engine)
+            })
+    }
+
+    /// P1: whether somebody may say within moments that it holds a better copy, now that a primary is gone; says so.
+    fn awaits_a_word(&self, gone: &str, boot: &Boot, plan: &mut Plan) -> bool {
+        let Some(node) = self.not_heard_yet(gone, boot) else { return false };
+        plan.wait(
+            Reason::PrimaryDown,
+            gone,
+            format!("{node} may hold the better copy, and is given a moment to say how far it is"),
+        );
+        plan.again(50);
+        true
+    }
+
+    /// P1: whether a copy that cannot be asked was further than the one that would succeed; says so.
+    fn awaits_a_further(&self, gone: &str, report: &Report, engine: &EngineView, plan: &mut Plan) -> bool {
+        let Some((node, offset)) = self.further_out_of_reach(report, engine) else { return false };
+        plan.wait(
+            Reason::PrimaryDown,
+            gone,
+            format!(
+                "{node} cannot be asked, and was further (offset {offset}) when it was last heard than any copy that can be: it is \
+                 waited for, a minute at most. If it is gone for good, delete its pod"
+            ),
+        );
+        plan.again(500);
+        true
     }
 
     /// Whether the one before can no longer accept writes: its end is proven, or its bound has passed.
@@ -196,13 +242,7 @@ impl View<'_> {
 
     /// The holder has ended: the best live copy succeeds it, or the shard starts anew from what is left.
     pub(super) fn succeed(&self, lease: &ShardLease, cause: Cause, plan: &mut Plan) -> Option<Primary> {
-        if let Some(node) = self.not_heard_yet(lease) {
-            plan.wait(
-                Reason::PrimaryDown,
-                &lease.holder,
-                format!("{node} may hold the better copy, and is given a moment to say how far it is"),
-            );
-            plan.again(50);
+        if self.awaits_a_word(&lease.holder, &lease.boot, plan) {
             return None;
         }
         let copies = self.live_copies();
@@ -213,20 +253,11 @@ impl View<'_> {
             return self.start_again(lease, volume, Cause::Restore, plan);
         }
         // Among the best, one that is the primary already keeps the role: a second one beside it would break P2.
-        let rank = |(_, report, engine): &(&str, &Report, &EngineView)| (report.data_term(), engine.offset);
+        let rank = |(_, report, engine): &(&str, &Report, &EngineView)| self.rank(report, engine);
         let best = copies.first().map(rank);
-        if let Some((node, offset)) =
-            copies.first().and_then(|(_, report, engine)| self.further_out_of_reach(report, engine))
+        if let Some((_, report, engine)) = copies.first()
+            && self.awaits_a_further(&lease.holder, report, engine, plan)
         {
-            plan.wait(
-                Reason::PrimaryDown,
-                &lease.holder,
-                format!(
-                    "{node} cannot be asked, and was further (offset {offset}) when it was last heard than any copy that can be: it is \
-                     waited for, a minute at most. If it is gone for good, delete its pod"
-                ),
-            );
-            plan.again(500);
             return None;
         }
         let in_office = copies.iter().find(|copy| Some(rank(copy)) == best && is_primary(copy.2));
@@ -304,9 +335,9 @@ impl View<'_> {
 
     /// A node whose word would matter for the choice and may come within moments: one that a fresh process has not dialled
     /// yet or that fell silent just now, and a replica that has not noticed the end of its primary.
-    pub(super) fn not_heard_yet(&self, lease: &ShardLease) -> Option<String> {
+    pub(super) fn not_heard_yet(&self, gone: &str, boot: &Boot) -> Option<String> {
         let quiet = self.nodes().find(|node| {
-            *node != lease.holder
+            *node != gone
                 && match self.observed.nodes.get(*node).map(|seen| (&seen.agent, &seen.pod)) {
                     Some((Agent::Unheard, Some(pod))) => {
                         pod.ip.is_some() && self.observed.watching_ms < FIRST_DIAL_MS
@@ -322,8 +353,8 @@ impl View<'_> {
         if copies.len() < 2 {
             return None;
         }
-        let just_now = self.just_died(lease);
-        let address = self.observed.address(&lease.holder, self.group.port, 0)?;
+        let just_now = self.just_died(gone, boot);
+        let address = self.observed.address(gone, self.group.port, 0)?;
         copies
             .iter()
             .find(|(_, _, engine)| {
@@ -332,10 +363,11 @@ impl View<'_> {
             .map(|(node, ..)| (*node).to_owned())
     }
 
-    /// Whether the holder's life ended so recently that what its replicas last said may be from before.
-    pub(super) fn just_died(&self, lease: &ShardLease) -> bool {
-        self.observed.report(&lease.holder).and_then(|report| report.last_exit.as_ref()).is_some_and(|exit| {
-            exit.boot == lease.boot && (self.observed.now_ms - exit.at_ms).abs() < NOTICE_MS
-        })
+    /// Whether a primary's life ended so recently that what its replicas last said may be from before.
+    pub(super) fn just_died(&self, gone: &str, boot: &Boot) -> bool {
+        self.observed
+            .report(gone)
+            .and_then(|report| report.last_exit.as_ref())
+            .is_some_and(|exit| exit.boot == *boot && (self.observed.now_ms - exit.at_ms).abs() < NOTICE_MS)
     }
 }
