@@ -225,7 +225,11 @@ fn parks(
         rebirths.iter().any(|rebirth| rebirth.returned.is_some_and(|(returned, _)| returned == term));
     let chosen = observed.nodes.keys().any(|each| choice(observed, each) == Some(CopyChoice::Use));
     let spared = unwritten || chosen || engine.role == Some(Role::Replica);
-    if !(asked || makes_way && spared || choice(observed, node) == Some(CopyChoice::PutAside)) {
+    // It is put aside and kept, because nobody remembers any more whether its shard had gone on without it.
+    let voided =
+        observed.reach(node).is_some_and(|reach| rebirths.iter().any(|rebirth| rebirth.voided(reach)));
+    let kept = voided && observed.report(node).is_some_and(|report| report.persistent);
+    if !(asked || kept || makes_way && spared || choice(observed, node) == Some(CopyChoice::PutAside)) {
         notes.push(format!("P1: {node} holds a whole copy and would be parked"));
     }
 }

@@ -284,6 +284,12 @@ impl Rebirth {
             && self.returned.map(|(_, reach)| reach).or(self.base).is_none_or(|base| copy > base)
     }
 
+    /// What a lease begins with whose predecessor somebody deleted, and the memory with it: a copy of any term before the last
+    /// that was seen may be one that the shard had gone on without.
+    pub fn forgotten(term: u64) -> Self {
+        Self { term: 0, base: None, returned: Some((term.saturating_sub(1), Reach::default())) }
+    }
+
     /// Whether a copy was written between the rebirth and the return of the better one.
     pub fn voided(&self, copy: Reach) -> bool {
         self.returned.is_some_and(|(term, _)| (self.term..term).contains(&copy.data_term))

@@ -358,6 +358,36 @@ fn an_old_agent_that_cannot_park_is_named_instead_of_asked_for_ever() {
     assert!(table(&plan).contains("wait AgentTooOld 0001-002"));
 }
 
+/// The lease remembered that 0001-002 holds more than what the shard went on from, and somebody deleted it.
+#[test]
+fn p1_what_a_deleted_lease_had_held_is_put_aside_and_kept() {
+    for others in ["0001-003 parked", "0001-003 replica 50 of 0001-001 data 5 50"] {
+        let scene = draw(&format!(
+            "1x3 plain volumes formed\n 0001-001 primary 50 data 5 50 term 5 keys 5\n 0001-002 parked data 4 1000 was-primary\n {others}"
+        ));
+        let planned = table(&scene.plan().1);
+        assert!(planned.starts_with("raise 0001 to term 6 holder 0001-001 (adopted)"), "{planned}");
+        assert!(
+            planned
+                .contains("order 0001-002 term 6: start as replica of 10.0.1.1, put data aside and keep it"),
+            "{planned}"
+        );
+    }
+    // It is remembered until everybody has caught up.
+    let later = "1x3 plain volumes formed\n lease 0001 term 6 holder 0001-001 cause adopted served reborn 0 returned 5 0 0
+        0001-001 primary 50 data 6 50 keys 5";
+    let parked = format!("{later}\n 0001-002 parked data 4 1000\n 0001-003 replica 50 of 0001-001 data 6 50");
+    assert_plan(
+        &draw(&parked),
+        "order 0001-002 term 6: start as replica of 10.0.1.1, put data aside and keep it",
+    );
+    // One that lives is parked for that; one of the same history has merely not learnt the term.
+    let live = format!(
+        "{later}\n 0001-002 replica 1000 of 0001-001 down 500 foreign data 4 1000 keys 9\n 0001-003 replica 50 of 0001-001 data 4 50 keys 5"
+    );
+    assert_plan(&draw(&live), "order 0001-002 term 6: park\n order 0001-003 term 6: keep term");
+}
+
 #[test]
 fn the_loss_is_told_also_when_somebody_had_deleted_the_lease() {
     let mut scene = draw("1x2 plain formed\n 0001-001 parked boot 2\n 0001-002 parked boot 2");

@@ -196,7 +196,8 @@ impl View<'_> {
         plan: &mut Plan,
     ) -> ShardLease {
         let term = self.next_term();
-        let mut rebirths = self.rebirths(lease, node);
+        let formed = lease.is_some() || cause != Cause::Birth;
+        let mut rebirths = if formed { self.rebirths(lease, node) } else { Vec::new() };
         let again = lease.and_then(ShardLease::undoing).copied().filter(|_| {
             lease.is_some_and(|lease| lease.holder == node) && matches!(cause, Cause::Restore | Cause::Death)
         });

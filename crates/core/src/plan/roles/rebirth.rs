@@ -54,6 +54,9 @@ pub(in crate::plan) fn standing(
         };
     }
     let voided = rebirths.iter().any(|rebirth| rebirth.voided(reach));
+    if voided && !parked && report.persistent && is_another_history(observed, node, holder) {
+        return Standing::Parks;
+    }
     let worthless = report.record.as_ref().is_some_and(|record| record.unwritten);
     let keeps = parked && (voided && !worthless || failed_loads(report) > 0);
     if keeps { Standing::Keeps } else { Standing::Joins }
@@ -66,6 +69,14 @@ fn is_ahead(observed: &Observed, node: &str, holder: &str, rebirths: &[Rebirth],
         observed.engine(node).zip(observed.engine(holder)).is_some_and(|(own, its)| own.replid == its.replid);
     let empty = observed.engine(node).is_some_and(|engine| engine.keys == 0 && engine.offset == 0);
     node != holder && !same && !empty && rebirths.iter().any(|rebirth| rebirth.left_behind(reach))
+}
+
+/// Whether a live copy is no part of the live holder's history, so that it would be emptied as it follows.
+fn is_another_history(observed: &Observed, node: &str, holder: &str) -> bool {
+    observed.engine(node).zip(observed.engine(holder)).is_some_and(|(own, its)| {
+        let before = own.replid == its.replid2 && own.offset <= its.second_offset;
+        own.keys > 0 && own.replid != its.replid && !before
+    })
 }
 
 fn copy_choice(observed: &Observed, node: &str) -> Option<CopyChoice> {
@@ -99,7 +110,7 @@ fn words(reach: Option<Reach>) -> String {
 impl View<'_> {
     /// The new beginnings that the next term remembers: those that a copy may still come back from.
     pub(super) fn rebirths(&self, lease: Option<&ShardLease>, node: &str) -> Vec<Rebirth> {
-        let Some(lease) = lease else { return Vec::new() };
+        let Some(lease) = lease else { return vec![Rebirth::forgotten(self.next_term())] };
         let mut rebirths = lease.rebirths.clone();
         // Whoever is preferred to the copy that was to have the shard back undoes that.
         if let Some(undoing) = lease.undoing().copied()
