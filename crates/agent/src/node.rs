@@ -6,6 +6,7 @@ use crate::process::{LastWords, Reaper};
 use crate::record::{self, RecordError};
 use crate::state::same_data;
 use crate::version::Version;
+use crate::volume;
 use kagami_protocol::{Boot, Record, Report};
 use rustix::process::{Pid, Signal};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +73,11 @@ pub(crate) fn wall_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
+/// The life of this machine's kernel.
+fn machine_boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 impl Node {
     pub(crate) fn new(settings: Settings, note: Option<Record>, has_data: bool, trouble: String) -> Self {
         // Later than every life before it in this pod, also where the clock was set back.
@@ -81,7 +87,8 @@ impl Node {
             agent: Boot::agent_name(began_ms, rand::random()),
             run: 1,
         };
-        let state = State::new(boot, note, has_data, crate::volume::kept(&settings.data_dir), trouble);
+        let mut state = State::new(boot, note, has_data, volume::kept(&settings.data_dir), trouble);
+        state.found_in(machine_boot());
         let generation = state.operator_generation;
         let report = report(&settings, &state);
         Self {
@@ -176,8 +183,12 @@ impl Node {
         };
         let Some(note) = note else { return Ok(()) };
         let path = record::path(&self.settings.data_dir);
-        let at = path.clone();
-        tokio::task::spawn_blocking(move || record::save(&path, &note))
+        let (at, data_dir) = (path.clone(), self.settings.data_dir.clone());
+        let save = move || {
+            let closed = !note.closed || volume::sync_append_only(&data_dir);
+            record::save(&path, &Record { closed: note.closed && closed, ..note })
+        };
+        tokio::task::spawn_blocking(save)
             .await
             .map_err(|error| RecordError::Io { path: at, source: std::io::Error::other(error) })?
     }

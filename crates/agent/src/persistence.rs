@@ -9,6 +9,8 @@ pub struct Persistence {
     pub append_only: bool,
     /// The append-only file is being written anew, or will be.
     pub rewriting: bool,
+    /// Bytes that wait for the append-only file (`aof_buffer_length`): while an fsync is slow, writes are put off.
+    pub buffered: i64,
     /// A snapshot is being written.
     pub saving: bool,
     /// When the last snapshot was written (`rdb_last_save_time`), in seconds since the Unix epoch.
@@ -24,6 +26,7 @@ impl Persistence {
         Self {
             append_only: info.flag("aof_enabled"),
             rewriting: info.flag("aof_rewrite_in_progress") || info.flag("aof_rewrite_scheduled"),
+            buffered: info.number("aof_buffer_length").unwrap_or(0),
             saving: info.flag("rdb_bgsave_in_progress"),
             last_save_s: info.number("rdb_last_save_time"),
             changes: info.number("rdb_changes_since_last_save"),

@@ -202,7 +202,7 @@ async fn await_end(
     process::drain(pumps).await;
     let note = {
         let mut state = node.state();
-        state.write_down(&node.settings.group, &node.settings.node, wall_ms());
+        state.write_down_the_end(&node.settings.group, &node.settings.node, wall_ms());
         if state.failed_to_load(|life| life.last_words.blames_the_start()) {
             // Never deleted for that; but the next best volume comes first from now on.
             if let Some(note) = &mut state.note {

@@ -147,6 +147,8 @@ pub fn note_of_start(
         complete: false,
         offset: 0,
         replid: String::new(),
+        closed: false,
+        machine_boot: String::new(),
         unwritten: false,
         failed_loads: 0,
         at_ms,
@@ -216,6 +218,8 @@ pub struct State<H> {
     pub operator_generation: u64,
     /// The note beside the data.
     pub note: Option<Record>,
+    /// The life of the machine; empty where that is not known.
+    pub machine_boot: String,
     /// There is a dataset in the data directory.
     pub has_data: bool,
     /// The note about what is put aside for good.
@@ -262,6 +266,7 @@ impl<H> State<H> {
             term: note.as_ref().map_or(0, |note| note.term),
             operator_generation: note.as_ref().map_or(0, |note| note.operator_generation),
             note,
+            machine_boot: String::new(),
             has_data,
             kept,
             view: None,
@@ -276,6 +281,18 @@ impl<H> State<H> {
             fenced: false,
             trouble,
             moving_until_ms: 0,
+        }
+    }
+
+    /// The note that was found was written in this life of the machine, by an agent that has ended since with its engine: what that
+    /// had handed to the kernel is there.
+    pub fn found_in(&mut self, machine_boot: String) {
+        self.machine_boot = machine_boot;
+        if let Some(note) = &mut self.note
+            && !self.machine_boot.is_empty()
+            && note.machine_boot == self.machine_boot
+        {
+            note.closed = note.complete;
         }
     }
 
@@ -336,6 +353,9 @@ impl<H> State<H> {
                 view.replid.clone_into(&mut note.replid);
                 note.offset = life.durable.offset();
                 note.engine = life.version.to_string();
+                note.closed = false;
+                note.machine_boot =
+                    if life.durable.follows() { self.machine_boot.clone() } else { String::new() };
                 note.unwritten = view.unwritten;
                 note.failed_loads = 0;
                 // A primary that merely heard of a higher term has written nothing in it.
@@ -351,6 +371,15 @@ impl<H> State<H> {
             }
         }
         self.note = Some(note);
+    }
+
+    /// The same once the engine has ended, and its machine has not.
+    pub fn write_down_the_end(&mut self, group: &str, node: &str, at_ms: i64) {
+        let closed = self.life.as_mut().is_some_and(|life| life.durable.close());
+        self.write_down(group, node, at_ms);
+        if let Some(note) = &mut self.note {
+            note.closed = closed && note.complete;
+        }
     }
 
     /// Takes in what a look at the life of that boot saw. `kept` says whether the snapshot file is the one that a full sync
@@ -379,7 +408,7 @@ impl<H> State<H> {
             }
         }
         if !view.loading {
-            life.durable.poll(&seen.persistence, view.offset);
+            life.durable.poll(&seen.persistence, view.offset, now_ms);
             life.loaded = true;
             if view.role == Some(Role::Primary) {
                 life.unwritten.poll(&seen.persistence);
@@ -787,6 +816,8 @@ pub fn same_data(a: &Record, b: &Record, persistent: bool) -> bool {
         at_ms: _,
         data_at_ms: _,
         operator_generation,
+        closed,
+        machine_boot,
         unwritten,
         failed_loads,
     } = a;
@@ -796,6 +827,8 @@ pub fn same_data(a: &Record, b: &Record, persistent: bool) -> bool {
         && *role == b.role
         && *complete == b.complete
         && *operator_generation == b.operator_generation
+        && *closed == b.closed
+        && *machine_boot == b.machine_boot
         && *unwritten == b.unwritten
         && *failed_loads == b.failed_loads
         && *replid == b.replid

@@ -46,6 +46,31 @@ pub(crate) fn has_data(data_dir: &Path) -> bool {
     })
 }
 
+/// Brings the append-only file to the disk, with its directory. Says whether it is there.
+pub(crate) fn sync_append_only(data_dir: &Path) -> bool {
+    let sync = || -> io::Result<()> {
+        let single = data_dir.join("appendonly.aof");
+        if single.is_file() {
+            fs::File::open(&single)?.sync_all()?;
+        }
+        let dir = data_dir.join("appendonlydir");
+        if dir.is_dir() {
+            for entry in fs::read_dir(&dir)? {
+                fs::File::open(entry?.path())?.sync_all()?;
+            }
+            sync_dir(&dir)?;
+        }
+        sync_dir(data_dir)
+    };
+    match sync() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "the append-only file could not be brought to the disk");
+            false
+        }
+    }
+}
+
 /// When the snapshot file was last written, if there is one.
 pub(crate) fn snapshot_written_at(data_dir: &Path) -> Option<std::time::SystemTime> {
     fs::metadata(data_dir.join("dump.rdb")).and_then(|meta| meta.modified()).ok()

@@ -154,3 +154,33 @@ fn p1_a_replica_is_of_the_term_whose_primary_it_follows_and_of_none_that_it_only
     state.followed(7);
     assert_eq!(data_term(&mut state), 7, "it was told that it follows the primary of that term");
 }
+
+/// Sees an engine with an append-only file.
+fn appends(state: &mut State<()>, now_ms: u64, offset: i64) {
+    let view = EngineView { role: Some(Role::Primary), replid: "r".into(), offset, ..EngineView::default() };
+    let persistence = Persistence::read(&Fields::read("aof_enabled:1\n"));
+    let seen = Seen { view, persistence, sent_ms: now_ms, wall_sent_ms: 0, wall_answered_ms: 1 };
+    assert!(state.take_in(&boot(1), seen, now_ms, |_| false).is_some());
+}
+
+#[test]
+fn a_note_claims_what_a_power_cut_leaves_and_is_closed_by_the_end_of_the_engine_alone() {
+    let mut state = started(StartRole::Primary { slots: Vec::new(), epoch: 0 });
+    state.found_in("kernel-1".into());
+    for (now_ms, offset) in [(100, 10), (1_000, 20), (2_200, 30)] {
+        appends(&mut state, now_ms, offset);
+    }
+    state.write_down("g", "n", 0);
+    let living = state.note.clone().unwrap();
+    assert_eq!((living.offset, living.closed), (10, false), "fsync each second");
+    state.write_down_the_end("g", "n", 0);
+    let ended = state.note.clone().unwrap();
+    assert_eq!((ended.offset, ended.closed), (30, true));
+
+    // The container ended, and its agent with it: the same kernel has it all, another may not.
+    for (kernel, closed) in [("kernel-1", true), ("kernel-2", false)] {
+        let mut next: State<()> = State::new(boot(1), Some(living.clone()), true, None, String::new());
+        next.found_in(kernel.into());
+        assert_eq!(next.note.unwrap().closed, closed, "{kernel}");
+    }
+}

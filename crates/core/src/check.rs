@@ -192,7 +192,9 @@ fn left_behind(observed: &Observed, plan: &Plan, shard: &str, node: &str) -> Opt
     if histories.is_some_and(|(own, its)| own.replid == its.replid) {
         return None;
     }
-    let primary = report.engine.as_ref().map_or(record.role, |engine| engine.role) == Some(Role::Primary);
+    // A primary's note that is not closed may be behind a replica's.
+    let noted = record.role.filter(|_| record.closed);
+    let primary = report.engine.as_ref().map_or(noted, |engine| engine.role) == Some(Role::Primary);
     let own = (record.data_term, primary, offset);
     let rebirth = rebirths(observed, plan, shard).1.iter().find(|rebirth| {
         let from = rebirth.returned.map(|(_, reach)| reach).or(rebirth.base);

@@ -259,7 +259,7 @@ pub struct ShardLease {
 pub struct Reach {
     /// The term in which it was last written or in sync.
     pub data_term: u64,
-    /// Written by that term's primary.
+    /// Written by that term's primary, all of it: a power cut may take from a primary what a replica still has.
     pub primary: bool,
     /// The offset.
     pub offset: i64,
@@ -407,7 +407,7 @@ impl Observed {
         self.parked(node)?;
         Some(Reach {
             data_term: record.data_term,
-            primary: record.role == Some(Role::Primary),
+            primary: record.role == Some(Role::Primary) && record.closed,
             offset: record.offset,
         })
     }

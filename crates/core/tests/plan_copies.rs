@@ -388,6 +388,20 @@ fn p1_what_a_deleted_lease_had_held_is_put_aside_and_kept() {
     assert_plan(&draw(&live), "order 0001-002 term 6: park\n order 0001-003 term 6: keep term");
 }
 
+/// With its power a primary loses what it had not brought to the disk yet; a replica that ended in order has it.
+#[test]
+fn p1_a_primary_that_lost_its_power_is_not_preferred_to_a_replica_that_is_further() {
+    let scene = |primary: &str| {
+        draw(&format!(
+            "1x2 plain volumes formed\n lease 0001 term 4 holder 0001-001 served\n 0001-001 parked boot 2 data 4 900 was-primary {primary}
+             0001-002 parked boot 2 data 4 1000"
+        ))
+    };
+    assert!(table(&scene("cut").plan().1).starts_with("raise 0001 to term 5 holder 0001-002 (restore)"));
+    // One whose file is whole is ahead of its replicas, although its note is older than its last write.
+    assert!(table(&scene("").plan().1).starts_with("raise 0001 to term 5 holder 0001-001 (restore)"));
+}
+
 #[test]
 fn the_loss_is_told_also_when_somebody_had_deleted_the_lease() {
     let mut scene = draw("1x2 plain formed\n 0001-001 parked boot 2\n 0001-002 parked boot 2");

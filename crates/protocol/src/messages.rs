@@ -470,6 +470,14 @@ pub struct Record {
     /// Written by a primary that had taken no write since it was started: it holds what it began with.
     #[serde(default)]
     pub unwritten: bool,
+    /// Nothing that the engine had written is at the mercy of a power cut: it has ended, its append-only file is whole and on disk.
+    /// Without this a note says less than there is, and a primary's data may be behind a replica's.
+    #[serde(default)]
+    pub closed: bool,
+    /// The life of the machine (its kernel's boot) in which an append-only file was written that follows the engine: for as long
+    /// as that lasts, what was handed to the kernel is there. Empty where there is no such file.
+    #[serde(default)]
+    pub machine_boot: String,
     /// How often an engine that was started from this data ended before it had loaded it; 0 again once it loads.
     #[serde(default)]
     pub failed_loads: u32,

@@ -82,7 +82,8 @@ impl World {
         {
             note = Some(back);
         }
-        let state = State::new(boot, note, volume.has_data(), volume.kept(), String::new());
+        let mut state = State::new(boot, note, volume.has_data(), volume.kept(), String::new());
+        state.found_in(format!("m{machine}-{}", self.machines[machine].boots));
         let agent = Agent {
             state,
             began: self.now,

@@ -126,6 +126,7 @@ impl World {
                     self.pods[pod].gone = true;
                 }
                 self.machines[machine].up = false;
+                self.machines[machine].boots += 1;
                 self.at(ms, Event::Mend(Box::new(fault.clone())));
             }
             Fault::Isolate { machine, ms } => {

@@ -137,6 +137,8 @@ pub struct Machine {
     pub zone: String,
     /// It has power.
     pub up: bool,
+    /// How often it has lost its power.
+    pub boots: u32,
     /// Off until then.
     pub off_until: Ms,
     /// What its kubelet told the apiserver last.
@@ -230,6 +232,7 @@ impl World {
                 name: format!("m{}", index + 1),
                 zone: ["a", "b", "c"][index % 3].to_owned(),
                 up: true,
+                boots: 0,
                 off_until: 0,
                 heard_ms: 0,
                 clock_ms: 0,

@@ -407,7 +407,12 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                 });
             }
             "torn" => report.record.as_mut().unwrap().complete = false,
-            "was-primary" => report.record.as_mut().unwrap().role = Some(Role::Primary),
+            "was-primary" => {
+                let record = report.record.as_mut().unwrap();
+                (record.role, record.closed) = (Some(Role::Primary), true);
+            }
+            // Its machine lost its power.
+            "cut" => report.record.as_mut().unwrap().closed = false,
             "fenced" => report.fenced = true,
             "terminating" => report.terminating = true,
             "trouble" => report.trouble = words.next().to_owned(),

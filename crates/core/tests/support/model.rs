@@ -164,6 +164,7 @@ impl World {
                     data_term: node.term,
                     offset: engine.data.len() as i64,
                     complete: true,
+                    closed: true,
                     ..Record::default()
                 };
                 self.disks.insert(name.clone(), Disk { data: engine.data.clone(), record });

@@ -130,7 +130,12 @@ impl World {
         self.tell(|| format!("engine of pod {pod} has ended ({words})"));
         let place = &mut self.pods[pod];
         let Some(agent) = place.agent.as_mut() else { return };
-        agent.state.write_down("g", &place.node, wall);
+        if power {
+            // Nobody was left to write anything down.
+            agent.state.life = None;
+            return;
+        }
+        agent.state.write_down_the_end("g", &place.node, wall);
         if agent.state.failed_to_load(|_| false)
             && let Some(note) = &mut agent.state.note
         {

@@ -152,6 +152,11 @@ impl State {
         self.saving.is_some()
     }
 
+    /// Whether writes to the append-only file wait for a slow fsync.
+    pub(super) fn puts_off(&self) -> bool {
+        self.slow && !self.unsynced.is_empty()
+    }
+
     pub(super) fn is_rewriting(&self) -> bool {
         matches!(self.log, Log::Rewriting(..))
     }

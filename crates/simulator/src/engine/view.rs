@@ -64,6 +64,7 @@ impl Engine {
         Persistence {
             append_only: self.settings.append_only,
             rewriting: disk.is_rewriting(),
+            buffered: i64::from(disk.puts_off()),
             saving: disk.is_saving(),
             last_save_s: i64::try_from(disk.last_save_ms / 1000).ok(),
             changes: i64::try_from(disk.changes).ok(),

@@ -91,7 +91,7 @@ fn failed_loads(report: &Report) -> u32 {
 pub(super) fn reach_of(record: &Record, lease: Option<&ShardLease>) -> Reach {
     let own = Reach {
         data_term: record.data_term,
-        primary: record.role == Some(Role::Primary),
+        primary: record.role == Some(Role::Primary) && record.closed,
         offset: record.offset,
     };
     let rebirth = lease.and_then(|lease| {
