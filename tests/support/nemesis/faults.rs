@@ -138,8 +138,9 @@ impl Draw {
         let longest_ms = if length == Length::Short { 3_000 } else { 25_000 };
         let fault = loop {
             let fault = Fault::ALL[draw(story, Fault::ALL.len())?];
-            // These take a minute to heal.
-            if length == Length::Long || !matches!(fault, Fault::Crash | Fault::Drain | Fault::Silence) {
+            // Some take a minute to heal; what deletes all pods has a story of its own beside the short run.
+            let long = matches!(fault, Fault::Crash | Fault::Drain | Fault::Silence | Fault::DeleteAll);
+            if length == Length::Long || !long {
                 break fault;
             }
         };
