@@ -48,6 +48,8 @@ struct Log {
     /// Acknowledged by a replica too (`WAIT 1`).
     confirmed: Mutex<Vec<Ack>>,
     errors: AtomicUsize,
+    /// The library's last error, for a run that does not go on.
+    last_error: Mutex<String>,
     count: AtomicU64,
 }
 
@@ -121,7 +123,12 @@ impl Probe {
             {
                 return Ok(());
             }
-            ensure!(Instant::now() < until, "no writes after {:.0} s", limit.as_secs_f64());
+            ensure!(
+                Instant::now() < until,
+                "no writes after {:.0} s; the library's last error: {}",
+                limit.as_secs_f64(),
+                locked(&self.log.last_error)
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -284,8 +291,9 @@ async fn through_library(targets: &Targets, log: &Arc<Log>, stopped: watch::Rece
             command.arg(&key).arg("1");
             match connection.req_packed_command(&command).await {
                 Ok(_) => locked(&log.library).push(Ack { at: Instant::now(), node: String::new(), key }),
-                Err(_) => {
+                Err(error) => {
                     log.errors.fetch_add(1, Ordering::Relaxed);
+                    *locked(&log.last_error) = error.to_string();
                 }
             }
             in_flight.fetch_sub(1, Ordering::Relaxed);
