@@ -207,17 +207,35 @@ impl Court<'_> {
             return judged(&known);
         }
         // A parameter group that nobody here knows decides the cluster mode: only what both modes refuse is refused.
-        let both = Family::ALL.iter().flat_map(|family| {
-            ["yes", "no"].map(|enabled| {
+        let under = |enabled: &str| -> Vec<Verdict> {
+            let verdicts = Family::ALL.iter().map(|family| {
                 let mut other = known.clone();
                 let spec = json!({"cacheParameterGroupFamily": family.as_str(), "description": "unknown",
                     "properties": {"cluster-enabled": enabled}});
                 other.parameter_group =
                     serde_json::from_value(spec).ok().map(|spec| ParameterGroup::new(name, spec));
                 judged(&other)
-            })
-        });
-        both.reduce(|all, some| all.and(&some)).unwrap_or_default()
+            });
+            verdicts.collect()
+        };
+        let modes = [under("yes"), under("no")];
+        let least = |verdicts: &[Verdict]| {
+            let least = verdicts.iter().min_by_key(|verdict| verdict.refusals.len())?;
+            least.refusals.first().cloned()
+        };
+        let each = (least(&modes[0]), least(&modes[1]));
+        let mut all = modes.into_iter().flatten().reduce(|all, some| all.and(&some)).unwrap_or_default();
+        if all.refusals.is_empty()
+            && let (Some(enabled), Some(disabled)) = each
+        {
+            // Each mode refuses something else, so nothing of that kind is ever taken.
+            let message = format!(
+                "It is refused whichever cluster mode {name} has. Enabled: {} Disabled: {}",
+                enabled.message, disabled.message
+            );
+            all.refusals.push(Refusal { message, ..disabled });
+        }
+        all
     }
 }
 

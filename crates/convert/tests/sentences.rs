@@ -31,6 +31,17 @@ fn problems(text: &str, options: &Options) -> Vec<String> {
 }
 
 #[test]
+fn what_each_cluster_mode_refuses_for_another_reason_is_refused() {
+    let text = group(
+        "CacheParameterGroupName: of-elsewhere\nMultiAZEnabled: true\nPreferredCacheClusterAZs: [a, a]\nReplicasPerNodeGroup: 1",
+    );
+    let said = problems(&text, &options("t"));
+    let [one] = said.as_slice() else { panic!("{said:#?}") };
+    assert!(one.contains("It is refused whichever cluster mode of-elsewhere has. Enabled: "), "{one}");
+    assert!(one.contains(" Disabled: multiAZEnabled needs automatic failover"), "{one}");
+}
+
+#[test]
 fn a_wrong_property_is_named_with_what_would_be_right() {
     for (properties, sentence) in [
         (
