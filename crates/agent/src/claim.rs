@@ -70,11 +70,40 @@ pub fn missing(wanted: &[(u16, u16)], owned: &[(u16, u16)]) -> Vec<(u16, u16)> {
     ranges
 }
 
+/// The slots that are in both, as ranges.
+fn common(some: &[(u16, u16)], others: &[(u16, u16)]) -> Vec<(u16, u16)> {
+    missing(some, &missing(some, others))
+}
+
+/// The commands that add or delete slots.
+fn change(what: &str, slots: &[(u16, u16)], ranges: bool) -> Vec<Vec<String>> {
+    if slots.is_empty() {
+        return Vec::new();
+    }
+    if ranges {
+        let mut words = vec!["CLUSTER".to_owned(), format!("{what}SLOTSRANGE")];
+        words.extend(slots.iter().flat_map(|(first, last)| [first.to_string(), last.to_string()]));
+        return vec![words];
+    }
+    let slots: Vec<u16> = slots.iter().flat_map(|(first, last)| *first..=*last).collect();
+    slots
+        .chunks(SLOTS_AT_ONCE)
+        .map(|chunk| {
+            ["CLUSTER".to_owned(), format!("{what}SLOTS")]
+                .into_iter()
+                .chain(chunk.iter().map(u16::to_string))
+                .collect()
+        })
+        .collect()
+}
+
 /// What has to be said to claim slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The epoch to begin with, where nobody else is known yet.
     pub set_epoch: Option<u64>,
+    /// The commands that take what belongs to somebody who is gone.
+    pub take: Vec<Vec<String>>,
     /// The commands that add what is not owned.
     pub add: Vec<Vec<String>>,
     /// How many slots those are.
@@ -85,39 +114,30 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// What follows from what the engine says: `ranges` is whether it has `ADDSLOTSRANGE`.
+    /// What follows from what the engine says: `from` are identities that are gone, `ranges` is whether it has `ADDSLOTSRANGE`.
     pub fn new(
         info: &ClusterInfo,
         nodes: &[ClusterNode],
         wanted: &[(u16, u16)],
         epoch: Option<u64>,
+        from: &[String],
         ranges: bool,
     ) -> Self {
         let alone = nodes.len() <= 1;
         let owned = nodes.iter().find(|node| node.myself).map(|node| node.slots.clone()).unwrap_or_default();
         let missing = missing(wanted, &owned);
         let count = missing.iter().map(|(first, last)| usize::from(last - first) + 1).sum();
+        let of_the_gone: Vec<(u16, u16)> = nodes
+            .iter()
+            .filter(|node| !node.myself && from.contains(&node.id))
+            .flat_map(|node| node.slots.iter().copied())
+            .collect();
+        let take = change("DEL", &common(&missing, &of_the_gone), ranges);
         // Claimed by itself, since keys were loaded: nothing to add, but its claim may be the oldest there is.
-        let add = if missing.is_empty() {
-            Vec::new()
-        } else if ranges {
-            let mut words = vec!["CLUSTER".to_owned(), "ADDSLOTSRANGE".into()];
-            words.extend(missing.iter().flat_map(|(first, last)| [first.to_string(), last.to_string()]));
-            vec![words]
-        } else {
-            let slots: Vec<u16> = missing.iter().flat_map(|(first, last)| *first..=*last).collect();
-            slots
-                .chunks(SLOTS_AT_ONCE)
-                .map(|chunk| {
-                    ["CLUSTER".to_owned(), "ADDSLOTS".into()]
-                        .into_iter()
-                        .chain(chunk.iter().map(u16::to_string))
-                        .collect()
-                })
-                .collect()
-        };
+        let add = change("ADD", &missing, ranges);
         Self {
             set_epoch: epoch.filter(|epoch| alone && *epoch > 0 && info.my_epoch == 0),
+            take,
             add,
             count,
             alone,
@@ -130,6 +150,12 @@ impl Claim {
     /// for any late one.
     pub fn was_met(&mut self) {
         self.alone = false;
+    }
+
+    /// Whether an epoch is to be bumped before the claim: it is to be newer than that of those who are gone from the first
+    /// moment on, or whoever believes in them says so, and the engine believes it too.
+    pub fn bumps_first(&self) -> bool {
+        !self.take.is_empty() && self.bumps()
     }
 
     /// Whether an epoch is to be bumped after the claim.
@@ -173,6 +199,33 @@ mod tests {
         assert_eq!(missing(&[(0, 16383)], &[]), [(0, 16383)]);
         assert_eq!(missing(&[(0, 10), (20, 20)], &[(3, 3), (20, 30)]), [(0, 2), (4, 10)]);
         assert_eq!(missing(&[(5, 6)], &[(0, 16383)]), []);
+    }
+
+    #[test]
+    fn slots_are_taken_from_those_who_are_gone_and_from_nobody_else() {
+        let node =
+            |id: &str, slots: Vec<(u16, u16)>| ClusterNode { id: id.into(), slots, ..ClusterNode::default() };
+        let mut me = node("me", vec![]);
+        me.myself = true;
+        let nodes = [me, node("gone", vec![(0, 99)]), node("lives", vec![(100, 199)])];
+        let info = ClusterInfo { my_epoch: 3, current_epoch: 7, ..ClusterInfo::default() };
+        let claim = |wanted: &[(u16, u16)], from: &[&str], ranges: bool| {
+            let from: Vec<String> = from.iter().map(|id| (*id).to_owned()).collect();
+            let claim = Claim::new(&info, &nodes, wanted, Some(8), &from, ranges);
+            (claim.take.clone(), claim.add.clone(), claim.bumps_first(), claim.bumps())
+        };
+        let words = |text: &str| vec![text.split(' ').map(str::to_owned).collect::<Vec<_>>()];
+        let (take, add, first, bumps) = claim(&[(0, 99)], &["gone"], true);
+        assert_eq!((take, add), (words("CLUSTER DELSLOTSRANGE 0 99"), words("CLUSTER ADDSLOTSRANGE 0 99")));
+        assert!(first && bumps);
+        let (take, add, ..) = claim(&[(98, 100)], &["gone"], false);
+        assert_eq!((take, add), (words("CLUSTER DELSLOTS 98 99"), words("CLUSTER ADDSLOTS 98 99 100")));
+        // The engine refuses what belongs to anybody else.
+        let (take, _, first, _) = claim(&[(0, 199)], &[], true);
+        assert!(take.is_empty() && !first);
+        // A newer claim for what it has.
+        let (take, add, first, bumps) = claim(&[], &[], true);
+        assert!(take.is_empty() && add.is_empty() && !first && bumps);
     }
 
     proptest! {

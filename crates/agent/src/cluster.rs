@@ -44,9 +44,10 @@ pub(crate) async fn assign_slots(
     version: &Version,
     wanted: &[(u16, u16)],
     epoch: Option<u64>,
+    from: &[String],
 ) -> Result<usize, EngineError> {
     let (info, nodes) = futures::try_join!(info(client), nodes(client))?;
-    let mut claim = Claim::new(&info, &nodes, wanted, epoch, version.has_slot_ranges());
+    let mut claim = Claim::new(&info, &nodes, wanted, epoch, from, version.has_slot_ranges());
     if let Some(epoch) = claim.set_epoch {
         match client.text(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch.to_string()], WITHIN).await {
             Ok(_) => {}
@@ -54,10 +55,13 @@ pub(crate) async fn assign_slots(
             Err(error) => return Err(error),
         }
     }
-    for words in &claim.add {
+    if claim.bumps_first() {
+        client.text(&["CLUSTER", "BUMPEPOCH"], WITHIN).await?;
+    }
+    for words in claim.take.iter().chain(&claim.add) {
         client.text(words, WITHIN).await?;
     }
-    if claim.bumps() {
+    if claim.bumps() && !claim.bumps_first() {
         client.text(&["CLUSTER", "BUMPEPOCH"], WITHIN).await?;
     }
     Ok(claim.count)

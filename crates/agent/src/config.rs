@@ -5,6 +5,9 @@ use kagami_protocol::{AGENT_USER, REPLICATION_USER, Start, StartRole};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
+/// Whether the engines may elect a replica by themselves.
+pub(crate) const NO_FAILOVER: &str = "cluster-replica-no-failover";
+
 /// What the agent adds to an order.
 #[derive(Debug)]
 pub(crate) struct Local<'a> {
@@ -67,6 +70,10 @@ pub(crate) fn render(start: &Start, local: &Local<'_>) -> String {
         }
         if !start.announce_hostname.is_empty() && local.version.has_announced_hostname() {
             line(&format!("cluster-announce-hostname {}", start.announce_hostname));
+        }
+        if matches!(start.role, StartRole::Replica { .. }) {
+            // Not until the first copy is whole: an empty one is not elected.
+            line(&format!("{NO_FAILOVER} yes"));
         }
     } else {
         line(&format!("replica-announce-ip {}", announce.host));
@@ -194,6 +201,16 @@ mod tests {
         let on =
             rendered(&start(true, StartRole::Primary { slots: vec![], epoch: 1 }), "Redis server v=7.0.15");
         assert!(on.iter().any(|line| line.starts_with("user kagami-replication on #")));
+    }
+
+    #[test]
+    fn an_empty_replica_is_not_elected() {
+        let has_line = |start: &Start| {
+            rendered(start, "Redis server v=6.2.14").contains(&"cluster-replica-no-failover yes".to_owned())
+        };
+        assert!(has_line(&start(true, replica())));
+        assert!(!has_line(&start(true, StartRole::Primary { slots: vec![], epoch: 1 })));
+        assert!(!has_line(&start(false, replica())));
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn take_in(node: &Node, boot: &Boot, seen: Seen) {
 pub(crate) async fn settle(node: &Node) {
     commands_called(node).await;
     source(node).await;
+    electable(node).await;
     stale_reads(node).await;
     writes::end_pause_of_a_replica(node).await;
     forget_previous(node).await;
@@ -205,6 +206,23 @@ pub(crate) async fn set_source(
     let set = client.text(&["ACL", "SETUSER", REPLICATION_USER, word], WITHIN).await;
     node.with_life(boot, |life| life.source_open = set.is_ok().then_some(open));
     set.map(|_| tracing::info!(open, user = REPLICATION_USER, by = AGENT_USER, "replication"))
+}
+
+/// Lets the engines elect this one, or not, as [`crate::state::State::electable`] says.
+async fn electable(node: &Node) {
+    let Some((boot, client, may)) = ({
+        let state = node.state();
+        let change = state.electable().zip(state.life.as_ref());
+        change.map(|(may, life)| (life.boot.clone(), life.client.clone(), may))
+    }) else {
+        return;
+    };
+    let word = if may { "no" } else { "yes" };
+    let set = client.text(&["CONFIG", "SET", crate::config::NO_FAILOVER, word], WITHIN).await;
+    if let Err(error) = &set {
+        tracing::warn!(%error, may, "whether it may be elected could not be changed");
+    }
+    node.with_life(&boot, |life| life.electable = set.is_ok().then_some(may));
 }
 
 /// A replica that was in sync once may answer from its copy when the link is down.

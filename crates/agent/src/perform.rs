@@ -129,12 +129,12 @@ async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<
             let met = cluster::meet(&hand.client, &hand.own, peers.iter()).await.map_err(failed)?;
             words(format!("met {met} of {}", peers.len()))
         }
-        Command::AssignSlots { slots, epoch } => {
+        Command::AssignSlots { slots, epoch, from } => {
             if !hand.cluster {
                 return Err(only_cluster("ADDSLOTS"));
             }
-            let count =
-                cluster::assign_slots(&hand.client, &hand.version, &slots, epoch).await.map_err(failed)?;
+            let assigned = cluster::assign_slots(&hand.client, &hand.version, &slots, epoch, &from);
+            let count = assigned.await.map_err(failed)?;
             node.change(|state| state.trouble.clear());
             words(format!("{count} slots were not owned yet"))
         }

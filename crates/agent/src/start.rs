@@ -340,7 +340,7 @@ async fn lead(
     epoch: u64,
 ) -> Result<(), EngineError> {
     // No bound: a large dataset takes as long as it takes, and the engine's end ends this, too.
-    while let Err(error) = cluster::assign_slots(client, version, slots, Some(epoch)).await {
+    while let Err(error) = cluster::assign_slots(client, version, slots, Some(epoch), &[]).await {
         let loading =
             error.says("LOADING") || matches!(error, EngineError::Silent(_) | EngineError::Unreached(_));
         if !loading {

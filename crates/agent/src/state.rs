@@ -49,6 +49,8 @@ pub struct Life<H> {
     pub election_term: Option<u64>,
     /// Whether replicas may log in, as last set; `None` when that is not known (a command failed half-way).
     pub source_open: Option<bool>,
+    /// Whether the engines may elect this one, as last set; `None` when that is not known.
+    pub electable: Option<bool>,
     /// `replica-serve-stale-data no` stands, until the first sync is complete.
     pub stale_reads_off: bool,
     /// Until when the operator has paused writes.
@@ -93,6 +95,7 @@ impl<H> Life<H> {
             loaded: false,
             election_term: None,
             source_open: Some(role == Role::Primary),
+            electable: Some(role == Role::Primary),
             stale_reads_off: role == Role::Replica && !cluster,
             operator_pause_until_ms: 0,
             guard_pause_until_ms: 0,
@@ -578,6 +581,14 @@ impl<H> State<H> {
         let (life, view) = self.life.as_ref().zip(self.view.as_ref())?;
         let open = view.role == Some(Role::Primary) && life.whole.complete();
         (life.source_open != Some(open)).then_some(open)
+    }
+
+    /// Whether the engines may elect this one, or may not, where that is not how it is (cluster mode enabled): iff it holds a whole
+    /// copy. They judge by the age of a link and never by what came over it, so an empty replica would be elected (promise P1).
+    pub fn electable(&self) -> Option<bool> {
+        let life = self.life.as_ref().filter(|life| life.cluster)?;
+        let whole = life.whole.complete();
+        (life.electable != Some(whole)).then_some(whole)
     }
 
     /// Whether a replica that was in sync once may now answer from its copy when the link is down.

@@ -29,6 +29,8 @@ pub(crate) async fn asked() -> io::Result<&'static str> {
 pub(crate) async fn stop(node: &Arc<Node>, why: &str) {
     tracing::info!(why, "terminating");
     node.change(|state| state.terminating = true);
+    // The last look may be a second old, and a replica have come back since.
+    observe::look(node).await;
     hand_over(node).await;
     shut_down(node).await;
     if let Err(error) = node.store().await {

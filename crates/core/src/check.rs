@@ -3,9 +3,9 @@
 //! It stands between plan and act in production too. A note is a bug of Kagami; the plan is then not carried out.
 
 use crate::desired::{ClusterMode, Desired};
-use crate::observed::{CopyChoice, Life, Observed, Rebirth};
+use crate::observed::{Agent, CopyChoice, Life, Observed, Rebirth};
 use crate::plan::{Act, Plan, RaiseTerm};
-use kagami_protocol::{Command, EngineState, Role, StartData, StartRole};
+use kagami_protocol::{Address, Command, EngineState, Role, StartData, StartRole};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a plan would break, in words; empty for a good plan.
@@ -72,6 +72,9 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                         {
                             notes.push(format!("P1: {node} would copy a lesser one over its own, {why}"));
                         }
+                    }
+                    Command::AssignSlots { slots, from, .. } => {
+                        assigns(group, observed, plan, shard, node, (slots, from), &mut notes);
                     }
                     Command::Forget { ids } => forgets(group, observed, ids, &mut notes),
                     _ => {}
@@ -272,6 +275,12 @@ fn starts(
             }) {
                 notes.push(format!("P1: {node} would serve while {better} holds a live copy"));
             }
+            let stranger = follower(group, observed, &start.announce).filter(|each| !nodes.contains(each));
+            if let Some(stranger) = stranger {
+                notes.push(format!(
+                    "P1: {stranger} of another node group replicates from the address at which {node} would serve"
+                ));
+            }
             if (group.cluster_mode == ClusterMode::Enabled) == slots.is_empty() {
                 notes.push(format!("{node} would be started as a primary with the wrong slots"));
             }
@@ -285,20 +294,22 @@ fn starts(
             {
                 notes.push(format!("P1: {node} would lose its copy, {why}"));
             }
-            let follower = group.shards.iter().flat_map(|shard| &shard.nodes).find(|each| {
-                observed
-                    .engine(&each.name)
-                    .and_then(|engine| engine.link.as_ref())
-                    .is_some_and(|link| link.host == start.announce.host && link.port == start.announce.port)
-            });
-            if let Some(follower) = follower {
+            if let Some(follower) = follower(group, observed, &start.announce) {
                 notes.push(format!(
-                    "P1: {} replicates from the address at which {node} would come up empty",
-                    follower.name
+                    "P1: {follower} replicates from the address at which {node} would come up empty"
                 ));
             }
         }
     }
+}
+
+/// Who replicates from an address.
+fn follower<'a>(group: &'a Desired, observed: &Observed, address: &Address) -> Option<&'a String> {
+    let nodes = group.shards.iter().flat_map(|shard| &shard.nodes).map(|node| &node.name);
+    nodes.into_iter().find(|each| {
+        let link = observed.engine(each).and_then(|engine| engine.link.as_ref());
+        link.is_some_and(|link| link.host == address.host && link.port == address.port)
+    })
 }
 
 fn promotes(
@@ -355,6 +366,46 @@ fn promotes(
             && observed.engine(&previous).is_some_and(|engine| engine.role == Some(Role::Replica));
         if !ended && !fenced && !follows {
             notes.push(format!("P2: {node} is to be promoted while {previous} may still accept writes"));
+        }
+    }
+}
+
+/// P2: slots are claimed by their shard's holder alone, and taken from nobody who serves them or may.
+fn assigns(
+    group: &Desired,
+    observed: &Observed,
+    plan: &Plan,
+    shard: &str,
+    node: &str,
+    (slots, from): (&[(u16, u16)], &[String]),
+    notes: &mut Vec<String>,
+) {
+    let raised = plan.steps.iter().find_map(|step| match &step.act {
+        Act::RaiseTerm(raise) if raise.shard == shard => Some(&raise.holder),
+        _ => None,
+    });
+    let holder = raised.or_else(|| observed.leases.get(shard).map(|lease| &lease.holder));
+    if !slots.is_empty() && holder.is_none_or(|holder| holder != node) {
+        notes.push(format!("P2: {node} is to claim slots and is not the holder of node group {shard}"));
+    }
+    let claimed =
+        |range: &(u16, u16)| slots.iter().any(|(first, last)| range.0 <= *last && *first <= range.1);
+    for each in group.shards.iter().flat_map(|shard| &shard.nodes).map(|each| &each.name) {
+        let seen = observed.nodes.get(each).map(|seen| &seen.agent);
+        let (report, silent) = match seen {
+            Some(Agent::Up(report)) => (report, false),
+            Some(Agent::Silent { last, .. }) => (last, true),
+            _ => continue,
+        };
+        let Some(cluster) = report.engine.as_ref().and_then(|engine| engine.cluster.as_ref()) else {
+            continue;
+        };
+        let own =
+            cluster.nodes.iter().filter(|line| line.myself && line.primary).flat_map(|line| &line.slots);
+        let serves = !own.clone().any(|range| claimed(range));
+        let ended = silent && observed.ended(each, &report.boot);
+        if from.contains(&cluster.my_id) && !ended && (silent || !serves) {
+            notes.push(format!("P2: slots are to be taken from {each}, which may serve them"));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{assert_plan, draw, table};
+use support::{assert_plan, draw, engine_id, table};
 
 const OTHERS: &str = "lease 0002 holder 0002-001 served\n lease 0003 holder 0003-001 served
     0002-001 primary 9\n 0002-002 replica 9 of 0002-001\n 0003-001 primary 9\n 0003-002 replica 9 of 0003-001";
@@ -174,6 +174,38 @@ fn a_replica_that_is_in_sync_with_somebody_else_takes_nothing_over() {
     assert!(planned.contains("raise 0001 to term 3 holder 0001-001 (adopted)"), "{planned}");
 }
 
+/// Simulator, seed 10977: the new life of the node that it followed has the address of the old one.
+#[test]
+fn a_life_that_was_followed_is_over_once_its_node_lives_in_another_identity() {
+    let mut scene = draw(
+        "1x3 cluster formed\n lease 0001 term 3 holder 0001-002 previous 0001-003 cause death since 9000 served
+         0001-001 replica 0 of 0001-002 incomplete boot 3\n 0001-002 replica 100 of 0001-001 down 9000 data 2 100\n 0001-003 parked boot 2",
+    );
+    assert!(table(&scene.plan().1).contains("wait FencingPrimary 0001-001"));
+    scene.cluster("0001-002").nodes.first_mut().unwrap().primary_id = Some(engine_id("g-0001-001", 2));
+    assert!(table(&scene.plan().1).contains("order 0001-002 term 3: promote"));
+}
+
+/// Simulator, seed 22202: the furthest copy was out of reach as a fresh operator process promoted a lesser one.
+#[test]
+fn p1_a_copy_that_a_fresh_process_never_heard_is_waited_for_a_minute() {
+    let scene = |third: &str, watching: u64| {
+        let text = format!(
+            "1x3 plain formed\n lease 0001 holder 0001-001 served\n 0001-001 parked boot 2\n 0001-002 replica 100 of 0001-001 down 900
+             0001-003 {third}\n watching {watching}"
+        );
+        table(&draw(&text).plan().1)
+    };
+    for third in ["unheard", "unheard notready"] {
+        let waits = scene(third, 59_999);
+        assert!(waits.contains("wait PrimaryDown 0001-001") && !waits.contains("raise"), "{waits}");
+    }
+    assert!(scene("unheard", 60_000).contains("order 0001-002 term 2: promote"));
+    for gone in ["unheard deleting", "unheard terminated", "nopod", "unplaced"] {
+        assert!(scene(gone, 9_000).contains("order 0001-002 term 2: promote"), "{gone}");
+    }
+}
+
 // What proves a death.
 
 #[test]
@@ -260,7 +292,7 @@ fn p4_a_primary_without_slots_that_has_a_history_is_told_to_follow() {
         table(
             &draw(&format!(
                 "1x2 cluster formed\n lease 0001 term 3 holder 0001-002 served
-                 0001-001 primary {offset} slotless incomplete\n 0001-002 primary 100"
+                 0001-001 primary {offset} slotless incomplete epoch 0\n 0001-002 primary 100"
             ))
             .plan()
             .1,

@@ -458,6 +458,38 @@ fn a_fresh_operator_listens_before_it_calls_a_primary_lost() {
     );
 }
 
+/// Simulator, seed 10880: the old primary's address was another pod's by then, and its replica copied from that one.
+#[test]
+fn who_hears_another_pod_at_the_old_primarys_address_does_not_hear_the_primary() {
+    let scene = |of: &str| {
+        let text = format!(
+            "2x2 cluster formed\n lease 0001 holder 0001-001 served\n lease 0002 holder 0002-001 served\n 0001-001 nopod
+             0001-002 replica 100 of {of}\n 0002-001 primary 9\n 0002-002 replica 9 of 0002-001"
+        );
+        table(&draw(&text).plan().1)
+    };
+    assert!(scene("0001-001").contains("wait NodeUnknown 0001-001"));
+    assert!(scene("0002-001").contains("raise 0001 to term 2 holder 0001-002 (silence)"));
+}
+
+/// The same seed: that other pod should not have been started while somebody replicated from its address.
+#[test]
+fn p1_a_primary_is_not_started_where_a_replica_of_another_shard_would_copy_from_it() {
+    let scene = |of: &str| {
+        let text = format!(
+            "2x2 cluster formed\n lease 0001 holder 0001-001 served\n lease 0002 term 2 holder 0002-001 cause empty served
+             0001-001 primary 100\n 0001-002 replica 100 of {of}\n 0002-001 parked\n 0002-002 parked"
+        );
+        table(&draw(&text).plan().1)
+    };
+    assert!(scene("0001-001").contains("order 0002-001 term 2: start as primary"));
+    let waits = scene("0002-001 down 900");
+    assert!(
+        waits.contains("wait RecoveringNode 0002-001") && !waits.contains("0002-001 term 2: start"),
+        "{waits}"
+    );
+}
+
 #[test]
 fn a_deleted_pod_is_silence_and_no_death() {
     assert_plan(
@@ -1003,6 +1035,18 @@ fn the_copies_of_a_shard_are_spread_over_the_zones() {
     assert_eq!(primaries, ["a", "b", "c"], "no zone takes all primaries with it");
 }
 
+/// Simulator, seeds 21642 and 22601: created as the only copy, a node only liked its zone and stood in another one.
+#[test]
+fn p8_a_copy_is_not_put_beside_one_that_stands_elsewhere_than_it_was_to() {
+    let mut scene = draw("1x1 cluster formed\n lease 0001 holder 0001-001 served\n 0001-001 primary 9");
+    scene.node("0001-001").pod.as_mut().unwrap().machine = Some("m2".into());
+    scene.desired = desired_with("1x2", true, false, &json!({ "multiAZEnabled": true }));
+    let (frozen, _) = scene.plan();
+    let stands = &frozen.inputs["g-0001-001"];
+    assert_eq!((stands.zone.as_deref(), stands.zone_required), (Some("b"), true));
+    assert_ne!(frozen.inputs["g-0001-002"].zone.as_deref(), Some("b"));
+}
+
 #[test]
 fn a_zone_stays_what_it_was_when_its_machines_are_gone() {
     let mut scene = draw(
@@ -1161,9 +1205,15 @@ fn a_primary_that_lost_its_slots_to_an_election_is_made_a_replica() {
     assert_plan(&scene, "order 0001-002 term 3: replicate 10.0.1.1");
     let joins = draw(
         "1x2 cluster formed\n lease 0001 term 3 holder 0001-001 served\n 0001-001 primary 900 epoch 10
-         0001-002 primary 0 slotless incomplete",
+         0001-002 primary 0 slotless incomplete epoch 0",
     );
     assert_plan(&joins, "wait FormingCluster 0001-002");
+    // Simulator, 3x2, seeds 324 and 375: elected while it was empty, and outvoted later.
+    let empty = draw(
+        "1x2 cluster formed\n lease 0001 term 3 holder 0001-001 served\n 0001-001 primary 900 epoch 10
+         0001-002 primary 0 slotless incomplete epoch 9",
+    );
+    assert_plan(&empty, "order 0001-002 term 3: replicate 10.0.1.1");
 }
 
 /// Simulator, seed 282: cut off as the group was formed, the first primary was outvoted before it had ever served.

@@ -204,12 +204,16 @@ pub enum Command {
         peers: Vec<Address>,
     },
     /// Takes slots: `SET-CONFIG-EPOCH` where the engine knows nobody yet and an epoch is given (else `BUMPEPOCH` after), then
-    /// `ADDSLOTSRANGE`, or `ADDSLOTS` before 7.0, of those that it does not own yet.
+    /// `ADDSLOTSRANGE`, or `ADDSLOTS` before 7.0, of those that it does not own yet. Those that belong to one of `from` in its
+    /// table are taken from it first (`DELSLOTS`); those that belong to anybody else make the order fail.
     AssignSlots {
         /// Inclusive ranges.
         slots: Vec<(u16, u16)>,
         /// The configuration epoch to claim them with.
         epoch: Option<u64>,
+        /// The cluster identities that are proven gone, and own some of them for as long as nobody takes them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        from: Vec<String>,
     },
     /// Follows a primary: `CLUSTER REPLICATE` once the primary's id is known, or `REPLICAOF`.
     Replicate {

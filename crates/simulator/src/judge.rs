@@ -34,6 +34,7 @@ pub struct Judge {
     /// Faults that happened while Kagami acted.
     pub overlapping: u64,
     serving: Vec<Option<usize>>,
+    serving_since: Vec<Ms>,
     deleting_since: Option<Ms>,
 }
 
@@ -140,11 +141,13 @@ impl World {
         }
         if self.judge.serving.len() <= shard {
             self.judge.serving.resize(shard + 1, None);
+            self.judge.serving_since.resize(shard + 1, 0);
         }
         if let (Some(a), Some(b)) = (first, second) {
             // Who came second? By the engines' own election the majority of primaries is its fence, and it is none of Kagami's making.
             let newcomer = if self.judge.serving[shard] == Some(b) { a } else { b };
-            if self.pods[newcomer].made_primary_ms.is_some() {
+            let elder = if newcomer == a { b } else { a };
+            if self.pods[newcomer].made_primary_ms.is_some() && !self.vouched_for(elder) {
                 self.violate(format!(
                     "P2: {} (pod {a}) and {} (pod {b}) of shard {shard} both accept writes",
                     self.pods[a].node, self.pods[b].node
@@ -157,8 +160,17 @@ impl World {
             && self.judge.serving[shard] != Some(serves)
         {
             self.judge.serving[shard] = Some(serves);
+            self.judge.serving_since[shard] = now;
             self.judge_new_primary(serves);
         }
+    }
+
+    /// A group of one node has no fence: whoever deletes its pod by force vouches for its end (docs/guarantees.md), also where it
+    /// got replicas since that the old one never heard of.
+    fn vouched_for(&self, pod: usize) -> bool {
+        let place = &self.pods[pod];
+        let there = self.kube.pods.get(&place.node).is_some_and(|object| object.view.uid == place.uid);
+        !there && self.state(pod).is_some_and(|state| !state.guard_on)
     }
 
     /// P1: whoever serves holds every confirmed write of which a better copy could be reached.
@@ -204,6 +216,10 @@ impl World {
     fn reachable_copy(&self, pod: usize) -> bool {
         let Some(leader) = self.leader() else { return false };
         let place = &self.pods[pod];
+        // Whoever deletes its pod by force gives the copy up, and the operator with it.
+        if self.kube.pods.get(&place.node).is_none_or(|object| object.view.uid != place.uid) {
+            return false;
+        }
         let whole = self.state(pod).is_some_and(|state| {
             state.engine == EngineState::Running
                 && state.view.as_ref().is_some_and(|view| view.complete && !view.loading)
@@ -372,12 +388,23 @@ impl World {
         let place = &self.pods[pod];
         let (shard, ip) = (place.shard, place.ip);
         let slot = self.slot_of(shard);
-        let serves = place.engine.as_ref().is_some_and(|engine| engine.writable(self.now, slot));
+        // Whoever has just been promoted has nobody in sync yet by its own word: replicas come to it within moments.
+        let settled = self.judge.serving_since.get(shard).is_some_and(|since| self.now >= since + 1_000);
+        let serves = settled && place.engine.as_ref().is_some_and(|engine| engine.writable(self.now, slot));
+        // After a gap the primary is to have the replica back first (one side of a lost connection may still hold it to be up), and
+        // its agent looks each second.
+        let online: Vec<String> = place.engine.as_ref().map_or_else(Vec::new, |engine| {
+            let replicas = engine.view(self.now).replicas.into_iter();
+            replicas.filter(|replica| replica.online).map(|replica| replica.host).collect()
+        });
         let follows = |other: &usize| {
-            self.pods[*other].engine.as_ref().is_some_and(|engine| {
-                let link = engine.view(self.now).link;
-                engine.is_replica() && link.is_some_and(|link| link.up && link.host == ip.to_string())
-            })
+            if !online.contains(&self.pods[*other].ip.to_string()) {
+                return false;
+            }
+            let engine = self.pods[*other].engine.as_ref();
+            engine
+                .and_then(Engine::followed)
+                .is_some_and(|(host, since)| host == ip && self.now >= since + 1_000)
         };
         // For long enough that everybody could know of it.
         let known = |other: &usize| {
@@ -389,6 +416,9 @@ impl World {
             .find(|other| *other != pod && self.reachable_copy(*other) && follows(other) && known(other));
         if let Some(heir) = heir.filter(|_| serves) {
             let (node, heir) = (place.node.clone(), self.pods[heir].node.clone());
+            let seen = self.state(pod).and_then(|state| state.view.as_ref());
+            let seen = seen.map(|view| (view.role, view.complete, view.replicas.clone()));
+            self.tell(|| format!("{node} saw {seen:?}"));
             self.violate(format!("P8: {node} went without handing over to {heir}, which is in sync"));
         }
     }
@@ -457,7 +487,11 @@ impl World {
 
     /// The group's finalizer is gone.
     pub fn judge_let_go(&mut self) {
-        let running = self.pods.iter().filter(|pod| !pod.gone && pod.engine.is_some()).count();
+        // Whoever deletes a pod by force vouches for its end.
+        let there = |place: &&crate::world::Pod| {
+            self.kube.pods.get(&place.node).is_some_and(|object| object.view.uid == place.uid)
+        };
+        let running = self.pods.iter().filter(|pod| !pod.gone && pod.engine.is_some()).filter(there).count();
         let since = self.judge.deleting_since.unwrap_or(self.now);
         let sets = self.kube.children.keys().filter(|key| key.kind == Kind::StatefulSet).count();
         if (running > 0 || sets > 0) && self.now - since < 59_000 {
@@ -578,6 +612,14 @@ impl World {
             return Some(format!("{count} of {} nodes run", self.wanted_nodes()));
         }
         let status = group.status.clone().unwrap_or_default();
+        // A crash loop of before is told for minutes, whatever else is awaited.
+        let members = status.node_groups.iter().flat_map(|group| &group.node_group_members);
+        let awaited = members
+            .filter(|member| !held.contains(&member.cache_cluster_id))
+            .find(|member| member.status != Some(MemberStatus::Available));
+        if let Some(member) = awaited {
+            return Some(format!("the status says that {} is {:?}", member.cache_cluster_id, member.status));
+        }
         if status.status != Some(GroupStatus::Available) {
             return Some(format!("the status is {:?}, {:?}", status.status, status.reason));
         }

@@ -233,8 +233,8 @@ impl World {
                 let Some((own, true)) = own else { return failed("MEET: cluster mode is disabled") };
                 self.meet_peers(pod, &own, peers).map_or_else(failed, |met| done(format!("met {met}")))
             }
-            Command::AssignSlots { slots, epoch } => {
-                let assigned = self.assign_slots(pod, slots, *epoch);
+            Command::AssignSlots { slots, epoch, from } => {
+                let assigned = self.assign_slots(pod, slots, *epoch, from);
                 if assigned.is_ok() {
                     self.change(pod, |state| state.trouble.clear());
                 }

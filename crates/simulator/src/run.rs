@@ -55,12 +55,16 @@ pub fn run(script: &Script, mutant: Option<Mutant>, told: bool) -> Outcome {
         world.step();
     }
     if !world.judge.violations.is_empty() {
+        world.tell_all();
         return outcome(world, before, 0);
     }
     world.end_faults();
     let mended = world.now;
     if rests(&mut world, REST_MS, QUIET_MS) {
         world.judge_rest();
+        if !world.judge.violations.is_empty() {
+            world.tell_all();
+        }
     } else if world.judge.violations.is_empty() {
         let why =
             world.unrest().unwrap_or_else(|| format!("requests do not end: {}", world.judge.last_request));
@@ -124,6 +128,16 @@ impl World {
             let line =
                 format!("pod {pod} is {} at {}: agent {agent:?}, engine {engine:?}", place.node, place.ip);
             self.tell(|| line);
+            let told = |report: &kagami_protocol::Report| {
+                let engine =
+                    report.engine.as_ref().map(|engine| (engine.complete, engine.role, engine.link.clone()));
+                format!("seq {} {:?} term {} {engine:?}", report.seq, report.state, report.term)
+            };
+            let node = self.pods[pod].node.clone();
+            let heard = self.leader().and_then(|leader| self.hears(leader, &node)).map(told);
+            let seen = self.state(pod).and_then(|state| state.view.as_ref());
+            let seen = seen.map(|view| (view.complete, view.role, view.link.clone()));
+            self.tell(|| format!("  the leader heard {heard:?}; its agent saw {seen:?}"));
         }
         let status = self.kube.group.as_ref().and_then(|group| group.status.clone()).unwrap_or_default();
         for condition in status.conditions {

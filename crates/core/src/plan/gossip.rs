@@ -1,6 +1,7 @@
 //! Who knows whom (cluster mode enabled): everybody meets everybody at the present addresses, and old identities are
 //! forgotten everywhere.
 
+use super::identities::Identities;
 use super::roles::may_be_met;
 use super::step::Order;
 use super::{Plan, Primary};
@@ -92,51 +93,18 @@ fn meet(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut
 /// An identity is forgotten when its node lives in another one or is proven to have ended, and no live node says that it
 /// owns a slot. Everybody is told at once, inside the ban time of a minute.
 fn forget(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &mut Plan) {
-    // Everybody who lives is asked, also those of a shard whose term is not known (any more).
-    let views: Vec<&ClusterView> = group
-        .shards
-        .iter()
-        .flat_map(|shard| &shard.nodes)
-        .filter_map(|node| observed.engine(&node.name)?.cluster.as_deref())
-        .collect();
-    let living: BTreeSet<&str> = views.iter().map(|cluster| cluster.my_id.as_str()).collect();
-    let everybody_asked = group.shards.iter().flat_map(|shard| &shard.nodes).all(|node| {
-        observed.parked(&node.name).is_some()
-            || observed.engine(&node.name).is_some_and(|engine| engine.cluster.is_some())
-    });
-    let ended: BTreeSet<&str> = observed
-        .last_engine_ids
-        .iter()
-        .filter(|(node, id)| {
-            observed.parked(node).is_some()
-                || observed.engine(node).and_then(|e| e.cluster.as_ref()).is_some_and(|c| c.my_id != **id)
-                || observed.leases.values().any(|lease| {
-                    lease.previous.as_ref().is_some_and(|(previous, boot)| {
-                        previous == *node && observed.ended(previous, boot) && observed.report(node).is_some()
-                    })
-                })
-        })
-        .map(|(_, id)| id.as_str())
-        .collect();
-    let owners: BTreeSet<&str> = views
-        .iter()
-        .flat_map(|cluster| &cluster.nodes)
-        .filter(|line| !line.slots.is_empty())
-        .map(|line| line.id.as_str())
-        .collect();
-    let followed: BTreeSet<&str> = views
-        .iter()
-        .flat_map(|cluster| &cluster.nodes)
-        .filter(|line| line.myself)
-        .filter_map(|line| line.primary_id.as_deref())
-        .collect();
+    let identities = Identities::of(group, observed);
+    let lines = || identities.views.iter().flat_map(|(_, cluster)| &cluster.nodes);
+    let owners: BTreeSet<&str> =
+        lines().filter(|line| !line.slots.is_empty()).map(|line| line.id.as_str()).collect();
+    let followed: BTreeSet<&str> =
+        lines().filter(|line| line.myself).filter_map(|line| line.primary_id.as_deref()).collect();
     let gone = |line: &ClusterNode| {
         !line.myself
             && (!line.handshake || line.fail)
-            && !living.contains(line.id.as_str())
             && !owners.contains(line.id.as_str())
             && !followed.contains(line.id.as_str())
-            && (everybody_asked || ended.contains(line.id.as_str()))
+            && identities.is_gone(&line.id)
     };
     let mut told: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for member in members {

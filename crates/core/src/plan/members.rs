@@ -181,9 +181,10 @@ fn follow(
             .cluster
             .as_ref()
             .is_some_and(|cluster| crate::observed::own_slots(cluster).next().is_some());
-        if settled && !slots && !engine.complete && engine.offset == 0 {
-            // Its agent is at it: it was started as a replica and follows as soon as it has met the primary. One with a copy, or with
-            // a history, was a primary until another took all its slots, and nobody but us makes it follow.
+        let epoch = engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch);
+        if settled && !slots && !engine.complete && engine.offset == 0 && epoch == 0 {
+            // Its agent is at it: it was started as a replica and follows as soon as it has met the primary. One with a copy, with a
+            // history or with a claim of its own was a primary until another took all its slots, and nobody but us makes it follow.
             plan.wait(Reason::FormingCluster, node, "it joins the cluster");
             plan.again(250);
             return;

@@ -7,6 +7,7 @@ mod built;
 pub(crate) mod children;
 mod endpoints;
 mod gossip;
+pub(crate) mod identities;
 mod members;
 mod parameters;
 mod pods;

@@ -84,6 +84,15 @@ pub(super) fn freeze_with(
                         *changes.entry(property).or_default() += 1;
                     }
                     let mut present = present.clone();
+                    // It was created where it only liked to be; with MultiAZ it stays where it stands, or its next pod could join the
+                    // others in their zone.
+                    if required
+                        && !present.zone_required
+                        && let Some(stands) = stands(observed, &node.name)
+                    {
+                        let inputs: &mut NodeInputs = &mut present;
+                        (inputs.zone, inputs.zone_required) = (Some(stands), true);
+                    }
                     if let Some(zone) = elsewhere(desired, shard, &node.name, &kept, observed) {
                         let inputs: &mut NodeInputs = &mut present;
                         let left = inputs.zone.replace(zone);
@@ -206,6 +215,12 @@ fn keep_shards(
     frozen.shards = shards;
 }
 
+/// The zone of the machine that a node's pod runs on.
+fn stands(observed: &Observed, node: &str) -> Option<String> {
+    let machine = observed.nodes.get(node)?.pod.as_ref()?.machine.as_ref()?;
+    observed.machines.get(machine)?.zone.clone()
+}
+
 /// Where each node stands or is to stand.
 fn place(
     desired: &Desired,
@@ -224,8 +239,13 @@ fn place(
     let fixed: Vec<Vec<Option<String>>> = shards
         .iter()
         .map(|shard| {
-            let zone = |node: &DesiredNode| {
-                kept.get(&node.name).and_then(|kept| kept.zone.clone()).or_else(|| node.zone.clone())
+            let zone = |node: &DesiredNode| match kept.get(&node.name) {
+                // Where it only liked to be is not where it stands.
+                Some(kept) if !kept.zone_required => {
+                    stands(observed, &node.name).or_else(|| kept.zone.clone()).or_else(|| node.zone.clone())
+                }
+                Some(kept) => kept.zone.clone().or_else(|| node.zone.clone()),
+                None => node.zone.clone(),
             };
             shard.nodes.iter().map(zone).collect()
         })

@@ -288,8 +288,10 @@ fn brief(command: &Command) -> String {
             format!("start as {role}, {data}")
         }
         Command::Meet { peers } => format!("meet {}", peers.len()),
-        Command::AssignSlots { slots, epoch } => {
-            format!("assign {} epoch {epoch:?}", SlotSet::from_ranges(slots.iter().copied()))
+        Command::AssignSlots { slots, epoch, .. } if slots.is_empty() => format!("claim by epoch {epoch:?}"),
+        Command::AssignSlots { slots, epoch, from } => {
+            let gone = if from.is_empty() { String::new() } else { format!(" from {}", from.join(" ")) };
+            format!("assign {}{gone} epoch {epoch:?}", SlotSet::from_ranges(slots.iter().copied()))
         }
         Command::Replicate { primary, .. } => format!("replicate {}", primary.host),
         Command::Promote { force: true, .. } => "ask for an election".into(),

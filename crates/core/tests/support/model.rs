@@ -561,7 +561,7 @@ impl World {
                 }
             }
             (Command::Meet { peers }, Some(_)) => met.clone_from(peers),
-            (Command::AssignSlots { slots, epoch }, Some(engine)) => {
+            (Command::AssignSlots { slots, epoch, .. }, Some(engine)) => {
                 engine.slots = engine.slots.union(&SlotSet::from_ranges(slots.iter().copied()));
                 engine.epoch = epoch.unwrap_or(highest + 1);
             }

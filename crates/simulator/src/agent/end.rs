@@ -16,6 +16,7 @@ impl World {
         agent.terminated_ms = Some(now);
         let life = place.life;
         self.change(pod, |state| state.terminating = true);
+        self.look(pod);
         self.at(0, Event::Stopping { pod, life });
     }
 

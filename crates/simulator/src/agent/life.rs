@@ -67,6 +67,7 @@ impl World {
             backlog_writes: 10_000,
             source_open: !replica || self.mutant == Some(Mutant::SourceAlwaysOpen),
             stale_reads: !replica || cluster,
+            electable: !replica,
             load_us_per_write: self.chance.between(10, 2_000),
         };
         let disk =
@@ -175,7 +176,7 @@ impl World {
         let Some(until) = known.process.script else { return };
         let start = known.start.clone();
         let failed = match &start.role {
-            StartRole::Primary { slots, epoch } => match self.assign_slots(pod, slots, Some(*epoch)) {
+            StartRole::Primary { slots, epoch } => match self.assign_slots(pod, slots, Some(*epoch), &[]) {
                 Ok(_) => self.meet(pod, &start, None).err(),
                 Err(error) if error.contains("LOADING") => {
                     self.at(FOLLOW_EVERY_MS, Event::Script { pod, life, engine });
@@ -248,6 +249,7 @@ impl World {
         pod: usize,
         slots: &[(u16, u16)],
         epoch: Option<u64>,
+        from: &[String],
     ) -> Result<usize, String> {
         let info = cluster_info(&self.text(pod, &["CLUSTER", "INFO"])?);
         let nodes = cluster_nodes(&self.text(pod, &["CLUSTER", "NODES"])?);
@@ -255,7 +257,7 @@ impl World {
             .state(pod)
             .and_then(|state| state.life.as_ref())
             .is_none_or(|life| life.version.has_slot_ranges());
-        let mut claim = Claim::new(&info, &nodes, slots, epoch, ranges);
+        let mut claim = Claim::new(&info, &nodes, slots, epoch, from, ranges);
         if let Some(epoch) = claim.set_epoch {
             match self.text(pod, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch.to_string()]) {
                 Ok(_) => {}
@@ -263,11 +265,14 @@ impl World {
                 Err(error) => return Err(error),
             }
         }
-        for words in claim.add.clone() {
+        if claim.bumps_first() {
+            self.text(pod, &["CLUSTER", "BUMPEPOCH"])?;
+        }
+        for words in claim.take.iter().chain(&claim.add) {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             self.text(pod, &words)?;
         }
-        if claim.bumps() {
+        if claim.bumps() && !claim.bumps_first() {
             self.text(pod, &["CLUSTER", "BUMPEPOCH"])?;
         }
         Ok(claim.count)

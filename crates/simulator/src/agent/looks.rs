@@ -116,6 +116,7 @@ impl World {
             life.unwritten.called(said);
         }
         self.source(pod);
+        self.electable(pod);
         if self.state(pod).is_some_and(State::stale_reads_on) {
             self.command(pod, &["CONFIG", "SET", "replica-serve-stale-data", "yes"]);
             if let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
@@ -144,6 +145,17 @@ impl World {
     pub fn source(&mut self, pod: usize) {
         if let Some(open) = self.state(pod).and_then(State::source) {
             self.set_source(pod, open);
+        }
+    }
+
+    /// Lets the engines elect this one, or not.
+    fn electable(&mut self, pod: usize) {
+        let Some(may) = self.state(pod).and_then(State::electable) else { return };
+        let word = if may { "no" } else { "yes" };
+        let set = self.command(pod, &["CONFIG", "SET", "cluster-replica-no-failover", word]);
+        let done = set.error().is_none();
+        if let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
+            life.electable = done.then_some(may);
         }
     }
 

@@ -78,7 +78,7 @@ impl Settings {
             full_coverage: false,
             reads_when_down: false,
             validity_factor: 0,
-            no_failover: false,
+            no_failover: !config.electable,
             append_only: config.append_only,
             repl_timeout_ms: config.repl_timeout_ms,
             ping_every_ms: config.ping_every_ms,

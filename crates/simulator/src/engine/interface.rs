@@ -145,6 +145,8 @@ pub struct EngineConfig {
     pub source_open: bool,
     /// `replica-serve-stale-data`.
     pub stale_reads: bool,
+    /// Whether the others may elect it while it is a replica (`cluster-replica-no-failover no`).
+    pub electable: bool,
     /// How long the loading of one write's worth of data from disk takes, in microseconds.
     pub load_us_per_write: u64,
 }

@@ -86,6 +86,12 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Whom it follows with its link up, and since when.
+    pub fn followed(&self) -> Option<(super::interface::Ip, u64)> {
+        let source = self.repl.source.as_ref().filter(|source| source.is_up())?;
+        Some((source.addr.ip, source.up_since_ms))
+    }
+
     /// Whether the replication user may log in.
     pub fn lets_replicas_in(&self) -> bool {
         self.source_open

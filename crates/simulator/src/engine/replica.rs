@@ -33,12 +33,13 @@ pub(super) struct Source {
     pub(super) addr: Addr,
     link: Link,
     pub(super) heard_ms: u64,
+    pub(super) up_since_ms: u64,
     pub(super) down_since_ms: u64,
 }
 
 impl Source {
     pub(super) fn new(addr: Addr, now: u64) -> Self {
-        Self { addr, link: Link::Down { retry_ms: now }, heard_ms: now, down_since_ms: now }
+        Self { addr, link: Link::Down { retry_ms: now }, heard_ms: now, up_since_ms: now, down_since_ms: now }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -158,7 +159,7 @@ impl Engine {
         source.heard_ms = now;
         let to = source.addr;
         if let Some(connection) = connection {
-            source.link = Link::Up { connection };
+            (source.link, source.up_since_ms) = (Link::Up { connection }, now);
         }
         self.data = full.data;
         self.repl.replid = full.replid;
@@ -253,7 +254,7 @@ impl Engine {
         match (answer, &source.link) {
             (Repl::Denied, _) => self.lose_source(connection, false),
             (Repl::Continue { replid }, Link::Asking { .. }) => {
-                source.link = Link::Up { connection };
+                (source.link, source.up_since_ms) = (Link::Up { connection }, now);
                 if replid != self.repl.replid {
                     // The same history under a new name: the old name stays known up to here.
                     self.repl.replid2 = self.repl.replid;

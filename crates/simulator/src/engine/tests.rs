@@ -23,6 +23,7 @@ pub(super) fn config(n: u32, cluster: bool) -> EngineConfig {
         backlog_writes: 10_000,
         source_open: true,
         stale_reads: true,
+        electable: true,
         load_us_per_write: 10,
     }
 }

@@ -95,6 +95,7 @@ impl World for ModelWorld {
             backlog_writes: 100_000,
             source_open: true,
             stale_reads: true,
+            electable: true,
             load_us_per_write: 5,
         };
         let mut keep = false;

@@ -4,6 +4,7 @@
 //! a better live copy is never passed over (P1), a second primary is made only when the first has ended, obeys, or has
 //! fenced itself (P2), and a node that could not be asked is neither promoted over nor started over (P3).
 
+mod claims;
 mod copies;
 mod office;
 mod promotion;
@@ -13,6 +14,7 @@ mod succession;
 
 pub(super) use rebirth::{Standing, standing};
 
+use super::members::follower_of;
 use super::step::Order;
 use super::{Act, Plan, Primary, RaiseTerm, Step};
 use crate::desired::{ClusterMode, Desired, DesiredShard};
@@ -288,6 +290,18 @@ impl View<'_> {
         let Some(announce) = self.observed.address(&lease.holder, self.group.port, self.bus_port()) else {
             return;
         };
+        // P1: a replica of another shard would copy a stranger's data over its own; a link never asks who answers.
+        let follower = follower_of(self.group, &announce, self.observed)
+            .filter(|follower| !self.nodes().any(|node| node == *follower));
+        if let Some(follower) = follower {
+            plan.wait(
+                Reason::RecoveringNode,
+                &lease.holder,
+                format!("{follower} of another node group still replicates from its address; it is started once that ends"),
+            );
+            plan.again(50);
+            return;
+        }
         let slots =
             if self.group.cluster_mode == ClusterMode::Enabled { lease.slots.ranges() } else { Vec::new() };
         let data = if lease.cause == Cause::Restore { StartData::Keep } else { StartData::PutAside };

@@ -3,11 +3,11 @@
 use super::View;
 use crate::desired::ClusterMode;
 use crate::observed::{Cause, ShardLease, own_slots};
-use crate::plan::step::Order;
 use crate::plan::{Act, Confirm, HandOver, Plan, Primary, Step};
 use crate::slots::SlotSet;
 use kagami_api::reason::Reason;
-use kagami_protocol::{Command, EngineView, Report, Role};
+use kagami_protocol::Role;
+use kagami_protocol::{EngineView, Report};
 
 impl View<'_> {
     /// The holder serves: confirm it, note it, and hand over if it has to go.
@@ -109,56 +109,6 @@ impl View<'_> {
         pod.and_then(|pod| pod.machine.as_ref())
             .and_then(|name| self.observed.machines.get(name))
             .is_some_and(|machine| machine.unschedulable)
-    }
-
-    /// Slots of the shard that nobody claims are claimed by its primary.
-    pub(super) fn claim(&self, lease: &ShardLease, cluster: &kagami_protocol::ClusterView, plan: &mut Plan) {
-        let report = self.observed.report(&lease.holder);
-        // The agent claims them itself as it starts a primary; it is asked again only once that is over.
-        if !lease.served
-            && report.is_some_and(|report| report.trouble.is_empty())
-            && own_slots(cluster).next().is_none()
-        {
-            plan.wait(Reason::FormingCluster, &*self.shard.id, "the primary is taking its slots");
-            return;
-        }
-        let claimed = SlotSet::from_ranges(
-            cluster
-                .nodes
-                .iter()
-                .filter(|node| node.primary && !node.fail)
-                .flat_map(|node| node.slots.iter().copied()),
-        );
-        let missing = self.shard.slots.difference(&claimed);
-        if !missing.is_empty() {
-            plan.order(Order {
-                node: &lease.holder,
-                boot: &lease.boot,
-                term: lease.term,
-                role: Some(Role::Primary),
-                command: Command::AssignSlots { slots: missing.ranges(), epoch: Some(self.fresh_epoch()) },
-                reason: Reason::FormingCluster,
-            });
-        } else if !cluster.ok {
-            plan.wait(
-                Reason::FormingCluster,
-                &*self.shard.id,
-                "its primary says cluster_state:fail; an engine says so for 2 s after its start",
-            );
-            plan.again(250);
-        }
-    }
-
-    /// An epoch above all that were seen, and different for each shard.
-    pub(super) fn fresh_epoch(&self) -> u64 {
-        let highest = self
-            .observed
-            .nodes
-            .keys()
-            .filter_map(|node| self.observed.engine(node)?.cluster.as_ref())
-            .map(|cluster| cluster.current_epoch)
-            .max();
-        highest.unwrap_or(0) + 1 + self.index as u64
     }
 
     /// The primary is asked to go (SIGTERM, eviction, drain): a replica in sync takes over first.

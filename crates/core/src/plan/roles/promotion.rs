@@ -91,6 +91,9 @@ impl View<'_> {
     fn follows_another(&self, lease: &ShardLease) -> Option<&str> {
         let followed = &self.observed.engine(&lease.holder)?.link.as_ref()?.host;
         let clustered = self.group.cluster_mode == ClusterMode::Enabled;
+        let identity = self.observed.engine(&lease.holder)?.cluster.as_ref().and_then(|cluster| {
+            cluster.nodes.iter().find(|line| line.myself).and_then(|line| line.primary_id.as_deref())
+        });
         let node = self.nodes().filter(|_| clustered).find(|node| {
             let pod = self.observed.nodes.get(*node).and_then(|seen| seen.pod.as_ref());
             pod.and_then(|pod| pod.ip.as_ref()) == Some(followed)
@@ -106,7 +109,14 @@ impl View<'_> {
             previous == node && same
         });
         let over = match agent {
-            Agent::Up(report) => report.state == EngineState::Parked || report.fenced,
+            Agent::Up(report) => {
+                // What runs at that address is another identity: the life that the holder followed is over, for one agent starts one
+                // engine at a time.
+                let engine = report.engine.as_ref().and_then(|engine| engine.cluster.as_ref());
+                let another =
+                    identity.zip(engine).is_some_and(|(followed, cluster)| cluster.my_id != followed);
+                report.state == EngineState::Parked || report.fenced || another
+            }
             Agent::Silent { silent_ms, last } => {
                 let led = last.engine.as_ref().is_some_and(is_primary);
                 self.observed.ended(node, &last.boot) || led && self.silenced(node, last, *silent_ms)

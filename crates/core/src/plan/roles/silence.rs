@@ -41,7 +41,8 @@ impl View<'_> {
             plan.again(500);
             return None;
         }
-        if let Some(hears) = others.iter().find(|node| self.link(node).is_some_and(Link::hears)) {
+        let hears = |link: &Link| link.hears() && !self.is_recycled(holder, &link.host);
+        if let Some(hears) = others.iter().find(|node| self.link(node).is_some_and(hears)) {
             plan.wait(
                 Reason::NodeUnknown,
                 holder,
@@ -86,6 +87,13 @@ impl View<'_> {
             });
         }
         !stale.is_empty()
+    }
+
+    /// Another pod has that address by now: who hears it does not hear the holder.
+    fn is_recycled(&self, holder: &str, host: &str) -> bool {
+        self.observed.nodes.iter().any(|(node, seen)| {
+            node != holder && seen.pod.as_ref().is_some_and(|pod| pod.ip.as_deref() == Some(host))
+        })
     }
 
     /// The link of a replica that can be asked.

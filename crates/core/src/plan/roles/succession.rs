@@ -196,6 +196,18 @@ impl View<'_> {
 
     /// P1: whether a copy that cannot be asked was further than the one that would succeed; says so.
     fn awaits_a_further(&self, gone: &str, report: &Report, engine: &EngineView, plan: &mut Plan) -> bool {
+        if let Some(node) = self.nodes().find(|node| *node != gone && self.is_unheard_copy(node)) {
+            plan.wait(
+                Reason::PrimaryDown,
+                gone,
+                format!(
+                    "{node} was not heard since this operator process began, and may hold the better copy: it is waited for, a minute \
+                     at most. If it is gone for good, delete its pod"
+                ),
+            );
+            plan.again(500);
+            return true;
+        }
         let Some((node, offset)) = self.further_out_of_reach(report, engine) else { return false };
         plan.wait(
             Reason::PrimaryDown,
@@ -283,6 +295,13 @@ impl View<'_> {
             return None;
         }
         self.no_live_copy(lease, plan)
+    }
+
+    /// P1: a node that this process has never heard: nobody knows how far it is.
+    fn is_unheard_copy(&self, node: &str) -> bool {
+        let Some(seen) = self.observed.nodes.get(node) else { return false };
+        let here = seen.pod.as_ref().is_some_and(|pod| pod.ip.is_some() && !pod.deleting && !pod.terminated);
+        here && matches!(seen.agent, Agent::Unheard) && !self.waited_for(node)
     }
 
     /// P1: a replica that cannot be asked for less than a minute, and was further when it was last heard than the best copy that
