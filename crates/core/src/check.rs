@@ -400,11 +400,11 @@ fn assigns(
         let Some(cluster) = report.engine.as_ref().and_then(|engine| engine.cluster.as_ref()) else {
             continue;
         };
-        let own =
+        let mut own =
             cluster.nodes.iter().filter(|line| line.myself && line.primary).flat_map(|line| &line.slots);
-        let serves = !own.clone().any(|range| claimed(range));
+        let serves = own.any(claimed);
         let ended = silent && observed.ended(each, &report.boot);
-        if from.contains(&cluster.my_id) && !ended && (silent || !serves) {
+        if from.contains(&cluster.my_id) && !ended && (silent || serves) {
             notes.push(format!("P2: slots are to be taken from {each}, which may serve them"));
         }
     }

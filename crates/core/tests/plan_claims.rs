@@ -116,3 +116,21 @@ fn p4_where_the_holders_epoch_is_the_newest_another_one_bumps_first() {
     remembers(&mut alone, "0001-002", "ghost", 5);
     assert_eq!(orders(&alone), "order 0001-002 term 1: claim by epoch Some(6)");
 }
+
+/// Simulator, seed 11844: met before its agent had claimed its slots by a new epoch, a restored primary lost them, and its keys, to
+/// the newer claim of its last life, which one that had stood still remembered (P1).
+#[test]
+fn p1_a_restored_primary_is_met_only_once_it_has_claimed_its_slots_by_an_epoch_of_its_own() {
+    let scene = |epoch: u64| {
+        let mut scene = draw(&format!(
+            "2x1 cluster volumes formed\n lease 0001 term 3 holder 0001-001 cause restore served\n lease 0002 holder 0002-001 served
+             0001-001 primary 100 epoch {epoch}\n 0002-001 primary 9"
+        ));
+        for node in ["0001-001", "0002-001"] {
+            scene.cluster(node).nodes.truncate(1);
+        }
+        table(&scene.plan().1)
+    };
+    assert!(!scene(0).contains("meet"), "{}", scene(0));
+    assert!(scene(104).contains("meet"), "{}", scene(104));
+}

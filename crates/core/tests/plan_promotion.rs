@@ -186,6 +186,21 @@ fn a_life_that_was_followed_is_over_once_its_node_lives_in_another_identity() {
     assert!(table(&scene.plan().1).contains("order 0001-002 term 3: promote"));
 }
 
+/// Simulator, seed 12920: the engine died, its agent said so, and then its machine fell silent; meanwhile the engines elected another.
+#[test]
+fn p2_a_life_that_was_followed_is_over_once_its_agent_was_heard_parked() {
+    let mut scene = draw(
+        "1x3 cluster formed\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause death since 300 served
+         0001-001 silent 300 parked boot 2\n 0001-002 replica 100 of 0001-001 down 200\n 0001-003 replica 90 of 0001-001 down 200",
+    );
+    let followed = engine_id("g-0001-001", 1);
+    scene.cluster("0001-002").nodes.first_mut().unwrap().primary_id = Some(followed.clone());
+    // It may have been let in since, and elected.
+    assert!(table(&scene.plan().1).contains("wait FencingPrimary 0001-001"));
+    scene.observed.last_engine_ids.insert("g-0001-001".into(), followed);
+    assert!(table(&scene.plan().1).contains("order 0001-002 term 2: promote"));
+}
+
 /// Simulator, seed 22202: the furthest copy was out of reach as a fresh operator process promoted a lesser one.
 #[test]
 fn p1_a_copy_that_a_fresh_process_never_heard_is_waited_for_a_minute() {

@@ -541,7 +541,7 @@ fn with_no_copy_left_a_volatile_shard_is_started_empty_and_says_what_was_lost() 
     assert_plan(
         &scene,
         "raise 0001 to term 2 holder 0001-001 (empty)
-         order 0001-001 term 2: start as primary of 0-8191 epoch 4, put data aside
+         order 0001-001 term 2: start as primary of 0-8191 epoch 104, put data aside
          wait RecoveringNode 0001-002",
     );
     assert_eq!(
@@ -623,6 +623,22 @@ fn a_volume_that_cannot_be_asked_is_waited_for_a_minute() {
          order 0001-001 term 6: start as primary, keep data
          wait AgentUnreachable 0001-002",
     );
+}
+
+/// Simulator, seed 11934: it began to lead with an old list of pods, in which the only live copy had none.
+#[test]
+fn p1_a_new_leader_takes_no_absent_pod_for_an_empty_node() {
+    let scene = |second: &str, watching: u64| {
+        let text = format!(
+            "1x2 cluster formed\n lease 0001 holder 0001-001 served\n 0001-001 parked boot 2\n 0001-002 {second}\n watching {watching}"
+        );
+        table(&draw(&text).plan().1)
+    };
+    for second in ["nopod", "unplaced", "noip"] {
+        let waits = scene(second, 400);
+        assert!(waits.contains("wait NoLiveCopy 0001") && !waits.contains("raise"), "{waits}");
+        assert!(scene(second, 60_000).contains("raise 0001 to term 2 holder 0001-001 (empty)"), "{second}");
+    }
 }
 
 #[test]
@@ -1237,7 +1253,7 @@ fn a_shard_without_a_lease_does_not_wait_for_whoever_holds_nothing_whole() {
         draw("1x2 cluster formed\n 0001-001 primary 0 slotless incomplete trouble alone\n 0001-002 parked");
     assert_plan(
         &scene,
-        "raise 0001 to term 1 holder 0001-002 (empty)\n order 0001-002 term 1: start as primary of 0-16383 epoch 3, put data aside
+        "raise 0001 to term 1 holder 0001-002 (empty)\n order 0001-002 term 1: start as primary of 0-16383 epoch 103, put data aside
          wait RecoveringNode 0001-001",
     );
     let receives = draw("1x2 cluster formed\n 0001-001 replica 0 of 0001-002 syncing\n 0001-002 parked");

@@ -168,9 +168,13 @@ impl World {
     /// A group of one node has no fence: whoever deletes its pod by force vouches for its end (docs/guarantees.md), also where it
     /// got replicas since that the old one never heard of.
     fn vouched_for(&self, pod: usize) -> bool {
+        !self.has_object(pod) && self.state(pod).is_some_and(|state| !state.guard_on)
+    }
+
+    /// Whether the apiserver still has the pod's object: it goes last, unless somebody deletes it by force.
+    fn has_object(&self, pod: usize) -> bool {
         let place = &self.pods[pod];
-        let there = self.kube.pods.get(&place.node).is_some_and(|object| object.view.uid == place.uid);
-        !there && self.state(pod).is_some_and(|state| !state.guard_on)
+        self.kube.pods.get(&place.node).is_some_and(|object| object.view.uid == place.uid)
     }
 
     /// P1: whoever serves holds every confirmed write of which a better copy could be reached.
@@ -217,7 +221,7 @@ impl World {
         let Some(leader) = self.leader() else { return false };
         let place = &self.pods[pod];
         // Whoever deletes its pod by force gives the copy up, and the operator with it.
-        if self.kube.pods.get(&place.node).is_none_or(|object| object.view.uid != place.uid) {
+        if !self.has_object(pod) {
             return false;
         }
         let whole = self.state(pod).is_some_and(|state| {
@@ -237,7 +241,10 @@ impl World {
     /// Whether anybody or anything still holds a write.
     fn is_held(&self, shard: usize, key: crate::engine::Key) -> bool {
         self.engines_of(shard)
-            .any(|pod| self.pods[pod].engine.as_ref().is_some_and(|engine| engine.holds(key)))
+            // Whoever deletes a pod by force gives up what its process still holds.
+            .any(|pod| {
+                self.pods[pod].engine.as_ref().is_some_and(|engine| engine.holds(key)) && self.has_object(pod)
+            })
             || self.volumes.iter().any(|(_, volume)| {
                 Engine::on_disk(&volume.data).contains(&key)
                     || volume.aside.iter().any(|aside| Engine::on_disk(&aside.data).contains(&key))
@@ -488,10 +495,8 @@ impl World {
     /// The group's finalizer is gone.
     pub fn judge_let_go(&mut self) {
         // Whoever deletes a pod by force vouches for its end.
-        let there = |place: &&crate::world::Pod| {
-            self.kube.pods.get(&place.node).is_some_and(|object| object.view.uid == place.uid)
-        };
-        let running = self.pods.iter().filter(|pod| !pod.gone && pod.engine.is_some()).filter(there).count();
+        let runs = |pod: &usize| !self.pods[*pod].gone && self.pods[*pod].engine.is_some();
+        let running = (0..self.pods.len()).filter(|pod| runs(pod) && self.has_object(*pod)).count();
         let since = self.judge.deleting_since.unwrap_or(self.now);
         let sets = self.kube.children.keys().filter(|key| key.kind == Kind::StatefulSet).count();
         if (running > 0 || sets > 0) && self.now - since < 59_000 {

@@ -188,6 +188,12 @@ impl View<'_> {
 
     /// A node that was never placed, or never had an address, holds nothing in memory; without volumes that is all there is.
     pub(super) fn cannot_hold_a_copy(&self, node: &str) -> bool {
+        // P1: another process led until just now, and may have let it in since what this one sees of its pod.
+        let has_served = self.observed.formed
+            || self.observed.leases.get(&self.shard.id).is_some_and(|lease| lease.served);
+        if has_served && self.observed.watching_ms < UNREACHABLE_COPY_WAIT_MS {
+            return false;
+        }
         let Some(seen) = self.observed.nodes.get(node) else { return self.group.storage.is_none() };
         match &seen.pod {
             None => self.group.storage.is_none(),

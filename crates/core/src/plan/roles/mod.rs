@@ -28,6 +28,9 @@ use kagami_protocol::{Command, EngineView, Report, Role, Start, StartData, Start
 /// Long enough for a machine to come back from a restart of its kubelet or its network, short enough for the pager.
 const UNREACHABLE_COPY_WAIT_MS: u64 = 60_000;
 
+/// How many epochs those who cannot be asked may be ahead of those who can: each election, takeover or collision is one.
+const UNHEARD_EPOCHS: u64 = 100;
+
 /// Plans the shard's primary, and says who it is if that is settled.
 pub(super) fn rule(
     group: &Desired,
@@ -305,7 +308,9 @@ impl View<'_> {
         let slots =
             if self.group.cluster_mode == ClusterMode::Enabled { lease.slots.ranges() } else { Vec::new() };
         let data = if lease.cause == Cause::Restore { StartData::Keep } else { StartData::PutAside };
-        let role = StartRole::Primary { slots, epoch: self.fresh_epoch() };
+        // P1: who cannot be asked may know a newer claim of the shard's last life than all who can; with the slots it takes the keys.
+        let unheard = if lease.cause == Cause::Birth { 0 } else { UNHEARD_EPOCHS };
+        let role = StartRole::Primary { slots, epoch: self.fresh_epoch() + unheard };
         let command =
             Command::Start(start(self.group, self.shard, self.observed, &lease.holder, announce, data, role));
         plan.order(Order {
@@ -365,8 +370,10 @@ pub(super) fn start(
 pub(super) fn may_be_met(group: &Desired, observed: &Observed, node: &str) -> bool {
     let claims = observed.leases.values().any(|lease| lease.holder == node);
     observed.engine(node).is_some_and(|engine| {
+        // An engine claims the slots of keys that it loads by itself, with the oldest claim there is: its agent's is still to come.
+        let claimed = engine.cluster.as_ref().is_none_or(|cluster| cluster.my_epoch > 0);
         engine.role == Some(Role::Replica)
-            || is_primary(engine) && !is_apart(group, observed, node)
+            || is_primary(engine) && claimed && !is_apart(group, observed, node)
             || !is_primary(engine) && !claims
     })
 }

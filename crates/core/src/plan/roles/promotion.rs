@@ -119,7 +119,12 @@ impl View<'_> {
             }
             Agent::Silent { silent_ms, last } => {
                 let led = last.engine.as_ref().is_some_and(is_primary);
-                self.observed.ended(node, &last.boot) || led && self.silenced(node, last, *silent_ms)
+                // Parked, it told that all its lives were over that had been heard of by then, and so had been this one.
+                let known = self.observed.last_engine_ids.get(node).map(String::as_str);
+                let passed = last.state == EngineState::Parked && identity.is_some() && known == identity;
+                passed
+                    || self.observed.ended(node, &last.boot)
+                    || led && self.silenced(node, last, *silent_ms)
             }
             Agent::Unheard => {
                 let pod = self.observed.nodes.get(node).and_then(|seen| seen.pod.as_ref());
