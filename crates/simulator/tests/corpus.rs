@@ -120,17 +120,17 @@ fn each_planted_bug_is_found() {
         (Mutant::PromotesTheOlder, 1),
         (Mutant::NoFenceBound, 41),
         (Mutant::NeverFences, 1),
-        (Mutant::ForgetsOwners, 40),
+        (Mutant::ForgetsOwners, 58),
         (Mutant::DeletedIsDead, 41),
         (Mutant::UnknownIsDown, 40),
-        (Mutant::NoHandOver, 33),
-        (Mutant::RecreatesOverData, 9),
+        (Mutant::NoHandOver, 25),
+        (Mutant::RecreatesOverData, 19),
         (Mutant::DropsFinalizerEarly, 6),
         (Mutant::TwoLeaders, 38),
         (Mutant::EmptyPrimaryServes, 6),
         (Mutant::SourceAlwaysOpen, 1),
-        (Mutant::NoFences, 40),
-        (Mutant::ActsBeforeIntent, 6),
+        (Mutant::NoFences, 9),
+        (Mutant::ActsBeforeIntent, 1),
     ];
     for (mutant, seed) in found {
         let script = Script::draw(seed, None);
