@@ -103,9 +103,9 @@ pub struct Claim {
     /// The epoch to begin with, where nobody else is known yet.
     pub set_epoch: Option<u64>,
     /// The commands that take what belongs to somebody who is gone.
-    pub take: Vec<Vec<String>>,
+    take: Vec<Vec<String>>,
     /// The commands that add what is not owned.
-    pub add: Vec<Vec<String>>,
+    add: Vec<Vec<String>>,
     /// How many slots those are.
     pub count: usize,
     alone: bool,
@@ -152,14 +152,25 @@ impl Claim {
         self.alone = false;
     }
 
+    /// What to say, in this order, once the epoch to begin with is set or was refused.
+    pub fn commands(&self) -> Vec<Vec<String>> {
+        let mut commands = self.take.clone();
+        commands.extend(self.add.iter().cloned());
+        if self.bumps() {
+            let at = if self.bumps_first() { 0 } else { commands.len() };
+            commands.insert(at, vec!["CLUSTER".to_owned(), "BUMPEPOCH".to_owned()]);
+        }
+        commands
+    }
+
     /// Whether an epoch is to be bumped before the claim: it is to be newer than that of those who are gone from the first
     /// moment on, or whoever believes in them says so, and the engine believes it too.
-    pub fn bumps_first(&self) -> bool {
+    fn bumps_first(&self) -> bool {
         !self.take.is_empty() && self.bumps()
     }
 
-    /// Whether an epoch is to be bumped after the claim.
-    pub fn bumps(&self) -> bool {
+    /// Whether an epoch is to be bumped at all.
+    fn bumps(&self) -> bool {
         !self.alone && (self.old || (self.asked && self.count > 0))
     }
 }
@@ -226,6 +237,14 @@ mod tests {
         // A newer claim for what it has.
         let (take, add, first, bumps) = claim(&[], &[], true);
         assert!(take.is_empty() && add.is_empty() && !first && bumps);
+        let all = |wanted: &[(u16, u16)], from: &[String]| {
+            let commands = Claim::new(&info, &nodes, wanted, Some(8), from, true).commands();
+            commands.into_iter().map(|words| words[1..].join(" ")).collect::<Vec<_>>()
+        };
+        let gone = ["gone".to_owned()];
+        assert_eq!(all(&[(0, 9)], &gone), ["BUMPEPOCH", "DELSLOTSRANGE 0 9", "ADDSLOTSRANGE 0 9"]);
+        assert_eq!(all(&[(200, 209)], &gone), ["ADDSLOTSRANGE 200 209", "BUMPEPOCH"]);
+        assert_eq!(all(&[], &[]), ["BUMPEPOCH"]);
     }
 
     proptest! {

@@ -55,14 +55,8 @@ pub(crate) async fn assign_slots(
             Err(error) => return Err(error),
         }
     }
-    if claim.bumps_first() {
-        client.text(&["CLUSTER", "BUMPEPOCH"], WITHIN).await?;
-    }
-    for words in claim.take.iter().chain(&claim.add) {
-        client.text(words, WITHIN).await?;
-    }
-    if claim.bumps() && !claim.bumps_first() {
-        client.text(&["CLUSTER", "BUMPEPOCH"], WITHIN).await?;
+    for words in claim.commands() {
+        client.text(&words, WITHIN).await?;
     }
     Ok(claim.count)
 }

@@ -91,10 +91,11 @@ impl Durable {
 
     /// The engine has ended, and its machine has not: what was handed to the kernel is there. Says whether that is all there was.
     pub fn close(&mut self) -> bool {
-        if let Some(offset) = self.handed_over.filter(|_| !self.append_only_behind) {
-            self.offset = self.offset.max(offset);
+        let follows = self.follows();
+        if follows {
+            self.offset = self.offset.max(self.handed_over.unwrap_or(0));
         }
-        self.follows()
+        follows
     }
 
     /// How far the volume is.

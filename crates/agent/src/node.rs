@@ -185,8 +185,8 @@ impl Node {
         let path = record::path(&self.settings.data_dir);
         let (at, data_dir) = (path.clone(), self.settings.data_dir.clone());
         let save = move || {
-            let closed = !note.closed || volume::sync_append_only(&data_dir);
-            record::save(&path, &Record { closed: note.closed && closed, ..note })
+            let closed = note.closed && volume::sync_append_only(&data_dir);
+            record::save(&path, &Record { closed, ..note })
         };
         tokio::task::spawn_blocking(save)
             .await

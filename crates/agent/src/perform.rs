@@ -97,11 +97,7 @@ pub(crate) async fn raise_term(node: &Node, term: u64) -> Result<(), Refused> {
 
 /// A replica follows the primary of that term by itself: what it holds is of that term, and its note is to say so.
 async fn keep_term(node: &Node, term: u64) -> Result<Done, Refused> {
-    node.change(|state| {
-        if state.role() == Some(Role::Replica) {
-            state.followed(term);
-        }
-    });
+    node.change(|state| state.keeps_following(term));
     raise_term(node, term).await?;
     node.publish();
     Ok(Done::default())

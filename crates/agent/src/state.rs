@@ -516,6 +516,13 @@ impl<H> State<H> {
         self.follow_term = self.follow_term.max(term);
     }
 
+    /// A replica was told that it follows that term's primary already; whoever is none has only heard of the term.
+    pub fn keeps_following(&mut self, term: u64) {
+        if self.role() == Some(Role::Replica) {
+            self.followed(term);
+        }
+    }
+
     /// The engine's process has ended: parked again, in a new boot.
     pub fn end(&mut self, exit: Exit, has_data: bool) {
         self.engine = EngineState::Parked;

@@ -210,11 +210,7 @@ impl World {
         match &order.command {
             Command::KeepTerm => {
                 let term = order.term;
-                self.change(pod, |state| {
-                    if state.role() == Some(Role::Replica) {
-                        state.followed(term);
-                    }
-                });
+                self.change(pod, |state| state.keeps_following(term));
                 if !self.store(pod) {
                     return failed("the term could not be kept: no space left on device");
                 }

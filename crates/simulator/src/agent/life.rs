@@ -265,15 +265,9 @@ impl World {
                 Err(error) => return Err(error),
             }
         }
-        if claim.bumps_first() {
-            self.text(pod, &["CLUSTER", "BUMPEPOCH"])?;
-        }
-        for words in claim.take.iter().chain(&claim.add) {
+        for words in claim.commands() {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             self.text(pod, &words)?;
-        }
-        if claim.bumps() && !claim.bumps_first() {
-            self.text(pod, &["CLUSTER", "BUMPEPOCH"])?;
         }
         Ok(claim.count)
     }
