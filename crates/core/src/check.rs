@@ -3,7 +3,7 @@
 //! It stands between plan and act in production too. A note is a bug of Kagami; the plan is then not carried out.
 
 use crate::desired::{ClusterMode, Desired};
-use crate::observed::{Agent, CopyChoice, Life, Observed, Rebirth};
+use crate::observed::{Agent, CopyChoice, Life, Observed, Rebirth, own_slots};
 use crate::plan::{Act, Plan, RaiseTerm};
 use kagami_protocol::{Address, Command, EngineState, Role, StartData, StartRole};
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,6 +177,15 @@ fn rebirths<'a>(observed: &'a Observed, plan: &'a Plan, shard: &str) -> (u64, &'
     raised.or_else(leased).unwrap_or_default()
 }
 
+/// Whom a plan makes a shard's holder, or who is.
+fn holder<'a>(observed: &'a Observed, plan: &'a Plan, shard: &str) -> Option<&'a String> {
+    let raised = plan.steps.iter().find_map(|step| match &step.act {
+        Act::RaiseTerm(raise) if raise.shard == shard => Some(&raise.holder),
+        _ => None,
+    });
+    raised.or_else(|| observed.leases.get(shard).map(|lease| &lease.holder))
+}
+
 /// Whether a node holds what its shard went on without, in words.
 fn left_behind(observed: &Observed, plan: &Plan, shard: &str, node: &str) -> Option<String> {
     let report = observed.report(node)?;
@@ -186,11 +195,7 @@ fn left_behind(observed: &Observed, plan: &Plan, shard: &str, node: &str) -> Opt
         None => (record.complete && report.persistent && report.has_data, record.offset),
     };
     let empty = report.engine.as_ref().is_some_and(|engine| engine.keys == 0 && engine.offset == 0);
-    let holder = plan.steps.iter().find_map(|step| match &step.act {
-        Act::RaiseTerm(raise) if raise.shard == shard => Some(&raise.holder),
-        _ => None,
-    });
-    let holder = holder.or_else(|| Some(&observed.leases.get(shard)?.holder))?;
+    let holder = holder(observed, plan, shard)?;
     let histories = report.engine.as_ref().zip(observed.engine(holder));
     if histories.is_some_and(|(own, its)| own.replid == its.replid) {
         return None;
@@ -307,8 +312,7 @@ fn starts(
 fn follower<'a>(group: &'a Desired, observed: &Observed, address: &Address) -> Option<&'a String> {
     let nodes = group.shards.iter().flat_map(|shard| &shard.nodes).map(|node| &node.name);
     nodes.into_iter().find(|each| {
-        let link = observed.engine(each).and_then(|engine| engine.link.as_ref());
-        link.is_some_and(|link| link.host == address.host && link.port == address.port)
+        observed.link(each).is_some_and(|link| link.host == address.host && link.port == address.port)
     })
 }
 
@@ -380,11 +384,7 @@ fn assigns(
     (slots, from): (&[(u16, u16)], &[String]),
     notes: &mut Vec<String>,
 ) {
-    let raised = plan.steps.iter().find_map(|step| match &step.act {
-        Act::RaiseTerm(raise) if raise.shard == shard => Some(&raise.holder),
-        _ => None,
-    });
-    let holder = raised.or_else(|| observed.leases.get(shard).map(|lease| &lease.holder));
+    let holder = holder(observed, plan, shard);
     if !slots.is_empty() && holder.is_none_or(|holder| holder != node) {
         notes.push(format!("P2: {node} is to claim slots and is not the holder of node group {shard}"));
     }
@@ -400,9 +400,7 @@ fn assigns(
         let Some(cluster) = report.engine.as_ref().and_then(|engine| engine.cluster.as_ref()) else {
             continue;
         };
-        let mut own =
-            cluster.nodes.iter().filter(|line| line.myself && line.primary).flat_map(|line| &line.slots);
-        let serves = own.any(claimed);
+        let serves = own_slots(cluster).any(|range| claimed(&range));
         let ended = silent && observed.ended(each, &report.boot);
         if from.contains(&cluster.my_id) && !ended && (silent || serves) {
             notes.push(format!("P2: slots are to be taken from {each}, which may serve them"));

@@ -1,7 +1,7 @@
 //! One snapshot of everything that was seen: Kubernetes objects, agents, and what each of them knows.
 
 use kagami_protocol::Shared;
-use kagami_protocol::{Address, Boot, EngineState, EngineView, FENCE_BOUND_MS, Report, Role};
+use kagami_protocol::{Address, Boot, EngineState, EngineView, FENCE_BOUND_MS, Link, Record, Report, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -277,6 +277,17 @@ pub struct Rebirth {
     pub returned: Option<(u64, Reach)>,
 }
 
+impl Reach {
+    /// By the note beside the data.
+    pub fn noted(record: &Record) -> Self {
+        Self {
+            data_term: record.data_term,
+            primary: record.role == Some(Role::Primary) && record.closed,
+            offset: record.offset,
+        }
+    }
+}
+
 impl Rebirth {
     /// Whether a copy from before is ahead of what the shard goes on from.
     pub fn left_behind(&self, copy: Reach) -> bool {
@@ -386,6 +397,11 @@ impl Observed {
         self.report(node).filter(|report| report.state == EngineState::Running)?.engine.as_ref()
     }
 
+    /// A replica's link to its primary, of a node whose agent is heard now.
+    pub fn link(&self, node: &str) -> Option<&Link> {
+        self.engine(node)?.link.as_ref()
+    }
+
     /// Whether the node is parked now, by its agent's word.
     pub fn parked(&self, node: &str) -> Option<&Report> {
         self.report(node).filter(|report| report.state == EngineState::Parked)
@@ -405,11 +421,7 @@ impl Observed {
         }
         let record = record.filter(|record| record.complete && report.persistent && report.has_data)?;
         self.parked(node)?;
-        Some(Reach {
-            data_term: record.data_term,
-            primary: record.role == Some(Role::Primary) && record.closed,
-            offset: record.offset,
-        })
+        Some(Reach::noted(record))
     }
 
     /// Where a node's engine listens.
@@ -498,11 +510,10 @@ impl Observed {
     /// A live replica whose link to a node is up, or was within the silence that a guarded primary allows itself.
     pub fn heard_by(&self, node: &str) -> Option<&str> {
         let host = self.nodes.get(node)?.pod.as_ref()?.ip.as_deref()?;
-        self.nodes.keys().map(String::as_str).find(|each| {
-            self.engine(each)
-                .and_then(|engine| engine.link.as_ref())
-                .is_some_and(|link| link.host == host && link.acknowledges())
-        })
+        self.nodes
+            .keys()
+            .map(String::as_str)
+            .find(|each| self.link(each).is_some_and(|link| link.host == host && link.acknowledges()))
     }
 }
 

@@ -20,7 +20,7 @@ pub const VERSION: u32 = 1;
 ///
 /// 1: [`Command::Park`], [`Start::keep_previous`], [`Config`], elections by [`Command::Promote`].
 ///
-/// 2: [`Command::Relink`], [`Link::quiet`].
+/// 2: [`Command::Relink`], [`Link::quiet`], [`Link::parted`], slots that are taken from the gone by [`Command::AssignSlots`].
 pub const VOCABULARY: u32 = 2;
 /// The TCP port on which an agent takes the operator's connection (mutual TLS).
 pub const AGENT_PORT: u16 = 8379;

@@ -650,6 +650,13 @@ pub struct ClusterView {
     pub nodes: Vec<ClusterNode>,
 }
 
+impl ClusterView {
+    /// The identity that the engine follows, by its own line.
+    pub fn followed(&self) -> Option<&str> {
+        self.nodes.iter().find(|line| line.myself)?.primary_id.as_deref()
+    }
+}
+
 /// One line of `CLUSTER NODES`.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

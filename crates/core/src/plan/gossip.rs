@@ -98,7 +98,7 @@ fn forget(group: &Desired, members: &[Member<'_>], observed: &Observed, plan: &m
     let owners: BTreeSet<&str> =
         lines().filter(|line| !line.slots.is_empty()).map(|line| line.id.as_str()).collect();
     let followed: BTreeSet<&str> =
-        lines().filter(|line| line.myself).filter_map(|line| line.primary_id.as_deref()).collect();
+        identities.views.iter().filter_map(|(_, cluster)| cluster.followed()).collect();
     let gone = |line: &ClusterNode| {
         !line.myself
             && (!line.handshake || line.fail)

@@ -44,14 +44,9 @@ impl<'a> Identities<'a> {
         Self { views, living, ended, everybody_asked }
     }
 
-    /// Whether an engine that answers lives in it.
-    pub(crate) fn lives(&self, id: &str) -> bool {
-        self.living.contains_key(id)
-    }
-
     /// Whether its node lives in another one, or is proven to have ended.
     pub(crate) fn is_gone(&self, id: &str) -> bool {
-        !self.lives(id) && (self.everybody_asked || self.ended.contains(id))
+        !self.living.contains_key(id) && (self.everybody_asked || self.ended.contains(id))
     }
 
     /// The slots that the one in a line may still serve, whoever wrote that line: a living one knows best what it owns, and one

@@ -123,10 +123,7 @@ fn admit(
 /// A live engine of the group that replicates from an address.
 pub(crate) fn follower_of<'a>(group: &'a Desired, address: &Address, observed: &Observed) -> Option<&'a str> {
     group.shards.iter().flat_map(|shard| &shard.nodes).map(|node| node.name.as_str()).find(|node| {
-        observed
-            .engine(node)
-            .and_then(|engine| engine.link.as_ref())
-            .is_some_and(|link| link.host == address.host && link.port == address.port)
+        observed.link(node).is_some_and(|link| link.host == address.host && link.port == address.port)
     })
 }
 
@@ -143,9 +140,8 @@ fn follow(
     let follows = match (&engine.cluster, engine.role) {
         (_, Some(Role::Primary) | None) => false,
         (Some(cluster), Some(Role::Replica)) => {
-            let mine =
-                cluster.nodes.iter().find(|line| line.myself).and_then(|line| line.primary_id.as_ref());
-            primary.id.as_ref() == mine && mine.is_some()
+            let mine = cluster.followed();
+            primary.id.as_deref() == mine && mine.is_some()
         }
         (None, Some(Role::Replica)) => {
             engine.link.as_ref().is_some_and(|link| link.host == address.host && link.port == address.port)

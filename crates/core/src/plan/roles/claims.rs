@@ -4,7 +4,6 @@
 //! for ever: nobody else says otherwise. So slots are taken from whoever is proven gone, and never from anybody else.
 
 use super::View;
-use crate::desired::ClusterMode;
 use crate::observed::{ShardLease, is_primary, own_slots};
 use crate::plan::Plan;
 use crate::plan::identities::Identities;
@@ -74,10 +73,7 @@ impl View<'_> {
     /// engine whose epoch is the newest of all bumps nothing, so another one has to bump its own first.
     fn outbid(&self, lease: &ShardLease, cluster: &ClusterView, plan: &mut Plan) -> bool {
         let doubts = |line: &&ClusterNode| {
-            line.id != cluster.my_id
-                && line.epoch >= cluster.my_epoch
-                && !line.slots.is_empty()
-                && overlap(line, &self.shard.slots)
+            line.id != cluster.my_id && line.epoch >= cluster.my_epoch && overlap(line, &self.shard.slots)
         };
         let believes =
             |view: &ClusterView| view.my_id != cluster.my_id && view.nodes.iter().any(|line| doubts(&line));
@@ -88,9 +84,7 @@ impl View<'_> {
                 .flat_map(|shard| shard.nodes.iter().map(move |node| (shard, node)))
                 .filter_map(|(shard, node)| Some((shard, node, self.observed.engine(&node.name)?)))
         };
-        if self.group.cluster_mode != ClusterMode::Enabled
-            || !engines().any(|(.., engine)| engine.cluster.as_deref().is_some_and(believes))
-        {
+        if !engines().any(|(.., engine)| engine.cluster.as_deref().is_some_and(believes)) {
             return false;
         }
         let identities = Identities::of(self.group, self.observed);

@@ -6,8 +6,7 @@ use crate::observed::{Cause, ShardLease, own_slots};
 use crate::plan::{Act, Confirm, HandOver, Plan, Primary, Step};
 use crate::slots::SlotSet;
 use kagami_api::reason::Reason;
-use kagami_protocol::Role;
-use kagami_protocol::{EngineView, Report};
+use kagami_protocol::{EngineView, Report, Role};
 
 impl View<'_> {
     /// The holder serves: confirm it, note it, and hand over if it has to go.

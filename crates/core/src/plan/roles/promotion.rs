@@ -67,7 +67,7 @@ impl View<'_> {
     /// heard it within that time (a link that is only called up says nothing), nor where nobody else could be elected.
     fn may_be_electing(&self, lease: &ShardLease) -> bool {
         let recent = self.nodes().any(|node| {
-            self.observed.engine(node).and_then(|engine| engine.link.as_ref()).is_some_and(|link| {
+            self.observed.link(node).is_some_and(|link| {
                 link.quiet != Some(true)
                     && (link.up || link.down_ms.saturating_add(LINK_SECOND_MS) < NODE_TIMEOUT_MS)
             })
@@ -89,11 +89,10 @@ impl View<'_> {
     /// Another node that the holder follows, which the lease does not relieve: only the engines can have elected it. What it says
     /// of itself may be older than that, and an elected primary fences itself only once it is confirmed.
     fn follows_another(&self, lease: &ShardLease) -> Option<&str> {
-        let followed = &self.observed.engine(&lease.holder)?.link.as_ref()?.host;
+        let holder = self.observed.engine(&lease.holder)?;
+        let followed = &holder.link.as_ref()?.host;
         let clustered = self.group.cluster_mode == ClusterMode::Enabled;
-        let identity = self.observed.engine(&lease.holder)?.cluster.as_ref().and_then(|cluster| {
-            cluster.nodes.iter().find(|line| line.myself).and_then(|line| line.primary_id.as_deref())
-        });
+        let identity = holder.cluster.as_ref().and_then(|cluster| cluster.followed());
         let node = self.nodes().filter(|_| clustered).find(|node| {
             let pod = self.observed.nodes.get(*node).and_then(|seen| seen.pod.as_ref());
             pod.and_then(|pod| pod.ip.as_ref()) == Some(followed)

@@ -89,15 +89,10 @@ fn failed_loads(report: &Report) -> u32 {
 
 /// How far a volume is by its note. What a primary wrote before it took any write is what it was started from.
 pub(super) fn reach_of(record: &Record, lease: Option<&ShardLease>) -> Reach {
-    let own = Reach {
-        data_term: record.data_term,
-        primary: record.role == Some(Role::Primary) && record.closed,
-        offset: record.offset,
-    };
     let rebirth = lease.and_then(|lease| {
         lease.rebirths.iter().find(|rebirth| record.unwritten && rebirth.term == record.data_term)
     });
-    rebirth.map_or(own, |rebirth| rebirth.base.unwrap_or_default())
+    rebirth.map_or_else(|| Reach::noted(record), |rebirth| rebirth.base.unwrap_or_default())
 }
 
 fn words(reach: Option<Reach>) -> String {

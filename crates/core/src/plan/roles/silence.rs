@@ -31,7 +31,7 @@ impl View<'_> {
         let others: Vec<&str> = self.nodes().filter(|node| node != holder).collect();
         let witness = others
             .iter()
-            .any(|node| self.link(node).is_some_and(|link| !link.hears() && link.quiet == Some(true)));
+            .any(|node| self.observed.link(node).is_some_and(|link| !link.up && link.quiet == Some(true)));
         if !witness && !self.observed.kubernetes_lost(holder, &lease.boot) {
             plan.wait(
                 Reason::NodeUnknown,
@@ -42,7 +42,7 @@ impl View<'_> {
             return None;
         }
         let hears = |link: &Link| link.hears() && !self.is_recycled(holder, &link.host);
-        if let Some(hears) = others.iter().find(|node| self.link(node).is_some_and(hears)) {
+        if let Some(hears) = others.iter().find(|node| self.observed.link(node).is_some_and(hears)) {
             plan.wait(
                 Reason::NodeUnknown,
                 holder,
@@ -74,7 +74,7 @@ impl View<'_> {
     /// nothing, so it does not keep the old primary writing either (P2). Says whether there are any.
     pub(super) fn relink(&self, lease: &ShardLease, plan: &mut Plan) -> bool {
         let stale: Vec<&str> =
-            self.nodes().filter(|node| self.link(node).is_some_and(Link::is_stale)).collect();
+            self.nodes().filter(|node| self.observed.link(node).is_some_and(Link::is_stale)).collect();
         for node in &stale {
             let Some(report) = self.observed.report(node) else { continue };
             plan.order(Order {
@@ -94,10 +94,5 @@ impl View<'_> {
         self.observed.nodes.iter().any(|(node, seen)| {
             node != holder && seen.pod.as_ref().is_some_and(|pod| pod.ip.as_deref() == Some(host))
         })
-    }
-
-    /// The link of a replica that can be asked.
-    fn link(&self, node: &str) -> Option<&Link> {
-        self.observed.engine(node)?.link.as_ref()
     }
 }
