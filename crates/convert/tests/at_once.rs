@@ -1,34 +1,9 @@
 //! Everything that is wrong is told at once, and the warnings with it.
 
-#![expect(clippy::panic, reason = "a test may panic")]
-
 mod common;
 
-use common::options;
-use kagami_convert::{Format, Options, convert, render};
-
-/// A group with these lines as properties, each indented by six.
-fn group(properties: &str) -> String {
-    let mut text = String::from(
-        "Parameters:\n  Secret: {Type: String, NoEcho: yes, Default: hunter2-hunter2-hunter2}\n\
-         Resources:\n  Key: {Type: AWS::KMS::Key}\n  Group:\n    Type: AWS::ElastiCache::ReplicationGroup\n    Properties:\n",
-    );
-    if !properties.contains("ReplicationGroupDescription") {
-        text.push_str("      ReplicationGroupDescription: words\n");
-    }
-    if !properties.contains("CacheNodeType") {
-        text.push_str("      CacheNodeType: cache.t4g.micro\n");
-    }
-    properties.lines().for_each(|line| text.push_str(&format!("      {line}\n")));
-    text
-}
-
-fn problems(text: &str, options: &Options) -> Vec<String> {
-    match convert(text, options) {
-        Ok(converted) => panic!("it converts: {}", render(&converted, Format::Yaml)),
-        Err(failure) => failure.problems.iter().map(ToString::to_string).collect(),
-    }
-}
+use common::{group, options, problems};
+use kagami_convert::convert;
 
 /// As a compiler does: what one mistake hides from a person, it does not hide from the rules.
 #[test]

@@ -1,18 +1,9 @@
 //! Parameters: of a template, and of a parameter group.
 
-#![expect(clippy::panic, reason = "a test may panic")]
-
 mod common;
 
-use common::options;
-use kagami_convert::{Format, Options, convert, render};
-
-fn problems(text: &str, options: &Options) -> Vec<String> {
-    match convert(text, options) {
-        Ok(converted) => panic!("it converts: {}", render(&converted, Format::Yaml)),
-        Err(failure) => failure.problems.iter().map(ToString::to_string).collect(),
-    }
-}
+use common::{options, problems};
+use kagami_convert::convert;
 
 #[test]
 fn parameters_are_held_to_what_the_template_allows() {

@@ -1,34 +1,9 @@
 //! One thing at a time: what a template says, and the sentence or the value that comes of it.
 
-#![expect(clippy::panic, reason = "a test may panic")]
-
 mod common;
 
-use common::options;
+use common::{group, options, problems};
 use kagami_convert::{Format, Options, convert, render};
-
-/// A group with these lines as properties, each indented by six.
-fn group(properties: &str) -> String {
-    let mut text = String::from(
-        "Parameters:\n  Secret: {Type: String, NoEcho: yes, Default: hunter2-hunter2-hunter2}\n\
-         Resources:\n  Key: {Type: AWS::KMS::Key}\n  Group:\n    Type: AWS::ElastiCache::ReplicationGroup\n    Properties:\n",
-    );
-    if !properties.contains("ReplicationGroupDescription") {
-        text.push_str("      ReplicationGroupDescription: words\n");
-    }
-    if !properties.contains("CacheNodeType") {
-        text.push_str("      CacheNodeType: cache.t4g.micro\n");
-    }
-    properties.lines().for_each(|line| text.push_str(&format!("      {line}\n")));
-    text
-}
-
-fn problems(text: &str, options: &Options) -> Vec<String> {
-    match convert(text, options) {
-        Ok(converted) => panic!("it converts: {}", render(&converted, Format::Yaml)),
-        Err(failure) => failure.problems.iter().map(ToString::to_string).collect(),
-    }
-}
 
 #[test]
 fn what_each_cluster_mode_refuses_for_another_reason_is_refused() {

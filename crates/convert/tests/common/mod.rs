@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each test uses what it needs")]
 
 use kagami_api::v1alpha1::{ParameterGroupSpec, ReplicationGroupSpec, SecurityGroupSpec, SubnetGroupSpec};
-use kagami_convert::{Converted, Format, Options, render};
+use kagami_convert::{Converted, Format, Options, convert, render};
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,6 +13,30 @@ use std::sync::OnceLock;
 /// Options without anything but a name.
 pub(crate) fn options(file: &str) -> Options {
     Options { file: file.to_owned(), ..Options::default() }
+}
+
+/// A group with these lines as properties, each indented by six.
+pub(crate) fn group(properties: &str) -> String {
+    let mut text = String::from(
+        "Parameters:\n  Secret: {Type: String, NoEcho: yes, Default: hunter2-hunter2-hunter2}\n\
+         Resources:\n  Key: {Type: AWS::KMS::Key}\n  Group:\n    Type: AWS::ElastiCache::ReplicationGroup\n    Properties:\n",
+    );
+    if !properties.contains("ReplicationGroupDescription") {
+        text.push_str("      ReplicationGroupDescription: words\n");
+    }
+    if !properties.contains("CacheNodeType") {
+        text.push_str("      CacheNodeType: cache.t4g.micro\n");
+    }
+    properties.lines().for_each(|line| text.push_str(&format!("      {line}\n")));
+    text
+}
+
+/// What is wrong with a template, in words.
+pub(crate) fn problems(text: &str, options: &Options) -> Vec<String> {
+    match convert(text, options) {
+        Ok(converted) => panic!("it converts: {}", render(&converted, Format::Yaml)),
+        Err(failure) => failure.problems.iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// The path of a fixture.
