@@ -1,7 +1,7 @@
 //! Stories that disturb machines, the operator or the apiserver, one after another: nobody else is told beside them.
 
 use crate::support::cluster;
-use crate::support::group::{clustered, spec, stored};
+use crate::support::group::{clustered, replicated, spec, stored};
 use crate::support::story::zones;
 use crate::support::tools::throughout;
 use crate::support::{Group, Keys, Sharing, Story, Writer, eventually, operator, rest, seconds, tell};
@@ -130,12 +130,7 @@ async fn a_cordoned_machine_gives_up_its_primaries_before_it_is_drained() -> Res
     tell("cordon", Sharing::Alone, seconds(240), async |story| {
         operator::well(story).await?;
         let enabled = Group::apply(story, "cordoned", &clustered(1, 1)).await?;
-        let plain = Group::apply(
-            story,
-            "cordoned-plain",
-            &spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
-        )
-        .await?;
+        let plain = Group::apply(story, "cordoned-plain", &replicated(2)).await?;
         for group in [&enabled, &plain] {
             group.settled(seconds(90)).await?;
             let mut keys = Keys::of(group, 1);
@@ -196,12 +191,7 @@ async fn p8_a_drain_hands_the_primary_over_and_loses_no_acknowledged_write() -> 
     tell("drain", Sharing::Alone, seconds(240), async |story| {
         operator::well(story).await?;
         let enabled = Group::apply(story, "drained", &clustered(3, 1)).await?;
-        let plain = Group::apply(
-            story,
-            "drained-plain",
-            &spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
-        )
-        .await?;
+        let plain = Group::apply(story, "drained-plain", &replicated(2)).await?;
         for group in [&enabled, &plain] {
             group.settled(seconds(90)).await?;
             one_budget_for_each_pod(story).await?;
@@ -363,8 +353,7 @@ async fn p3_the_apiserver_is_away_for_a_moment_and_nobody_is_promoted_and_no_wri
 async fn p4_at_rest_nothing_is_written() -> Result<()> {
     tell("rest", Sharing::Alone, seconds(240), async |story| {
         let enabled = Group::apply(story, "enabled", &stored(clustered(2, 1))).await?;
-        let plain =
-            crate::support::group::spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true }));
+        let plain = replicated(2);
         let disabled = Group::apply(story, "disabled", &plain).await?;
         enabled.settled(seconds(120)).await?;
         disabled.settled(seconds(60)).await?;

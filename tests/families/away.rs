@@ -1,12 +1,11 @@
 //! The operator goes, or its leader: what groups do meanwhile, and what is made good when there is one again.
 
-use crate::support::group::{ENGINE_PROCESS, clustered, spec};
+use crate::support::group::{ENGINE_PROCESS, Node, clustered, replicated};
 use crate::support::kills::serves_again;
 use crate::support::tools::throughout;
-use crate::support::{Group, Keys, Kill, Node, Sharing, Story, eventually, operator, seconds, tell};
-use anyhow::{Context, Result, bail, ensure};
+use crate::support::{Group, Keys, Kill, Sharing, Story, eventually, operator, seconds, tell};
+use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
-use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// The leader goes in some way; the other replica leads, and promotes when the next primary dies.
@@ -33,7 +32,7 @@ async fn led_by_the_other(
     story.say(format!("{next} leads after {} ms", began.elapsed().as_millis()));
     let old = group.primary_of("0001").await?;
     Kill::Engine.strike(&group, &old).await?;
-    let new = taken_over(&group, &old, seconds(45)).await?;
+    let new = group.taken_over(&old, seconds(45)).await?;
     story.say(format!("{} took over", new.name));
     keys.all_there().await?;
     operator::well(story).await
@@ -54,21 +53,6 @@ async fn p5_the_leaders_process_is_killed_and_the_other_replica_handles_the_next
     tell("leader-killed", Sharing::Alone, seconds(180), async |story| {
         // It gives nothing back: the lease has to run out first.
         led_by_the_other(story, seconds(12), async |leader| operator::kill(story, leader).await).await
-    })
-    .await
-}
-
-/// Another node of the shard is the primary, with its slots.
-async fn taken_over(group: &Group<'_>, old: &Node, limit: Duration) -> Result<Node> {
-    let clustered = group.clustered().await?;
-    eventually(&format!("somebody took over from {}", old.name), limit, async || {
-        for node in group.shard(&old.shard).await?.into_iter().filter(|node| node.name != old.name) {
-            let view = group.view(&node).await?;
-            if view.primary && (!clustered || !view.slots.is_empty()) {
-                return Ok(node);
-            }
-        }
-        bail!("not yet")
     })
     .await
 }
@@ -94,12 +78,7 @@ async fn p1_p6_primaries_die_while_the_operator_is_away_and_three_shards_elect_a
         let three = Group::apply(story, "three", &clustered(3, 1)).await?;
         let two = Group::apply(story, "two", &clustered(2, 1)).await?;
         let one = Group::apply(story, "one", &clustered(1, 1)).await?;
-        let plain = Group::apply(
-            story,
-            "plain",
-            &spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
-        )
-        .await?;
+        let plain = Group::apply(story, "plain", &replicated(2)).await?;
         let groups = [&three, &two, &one, &plain];
         let mut keys = Vec::new();
         let mut old = Vec::new();
@@ -115,7 +94,7 @@ async fn p1_p6_primaries_die_while_the_operator_is_away_and_three_shards_elect_a
                 group.signal(node, ENGINE_PROCESS, "KILL").await?;
             }
             let began = Instant::now();
-            let elected = taken_over(&three, &old[0], seconds(45)).await.context("P6")?;
+            let elected = three.taken_over(&old[0], seconds(45)).await.context("P6")?;
             story.say(format!("{} was elected after {} ms", elected.name, began.elapsed().as_millis()));
             for shard in three.shards().await? {
                 serves_again(&three, &shard).await.context("P6")?;
@@ -135,7 +114,7 @@ async fn p1_p6_primaries_die_while_the_operator_is_away_and_three_shards_elect_a
         })
         .await?;
         for (group, node) in groups.iter().zip(&old) {
-            taken_over(group, node, seconds(60)).await?;
+            group.taken_over(node, seconds(60)).await?;
             group.is_replica(&node.name, seconds(90)).await?;
             group.settled(seconds(90)).await?;
             group.no_event("DataLost").await?;

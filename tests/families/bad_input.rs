@@ -4,8 +4,8 @@
 #[path = "../../crates/api/tests/support/cases.rs"]
 mod cases;
 
-use crate::support::group::{clustered, spec};
-use crate::support::{Group, Keys, Node, Sharing, seconds, tell};
+use crate::support::group::{Node, clustered, spec};
+use crate::support::{Group, Keys, Sharing, seconds, tell};
 use anyhow::{Context, Result, bail, ensure};
 use kagami_api::v1alpha1::{GroupStatus, ParameterGroup};
 use kube::Api;

@@ -116,7 +116,7 @@ async fn retain_leaves_the_engines_serving_and_the_same_object_takes_them_back_w
         let group = Group::apply(story, "stays", &spec).await?;
         group.settled(seconds(90)).await?;
         let now = group.nodes().await?;
-        let same = |a: &crate::support::Node, b: &crate::support::Node| {
+        let same = |a: &crate::support::group::Node, b: &crate::support::group::Node| {
             a.pod_uid == b.pod_uid && a.restarts == b.restarts
         };
         ensure!(now.len() == before.len() && now.iter().zip(&before).all(|(a, b)| same(a, b)), "{now:?}");

@@ -1,6 +1,6 @@
 //! P1, with one shard and with three, volatile and with volumes: no key that a live replica held is lost.
 
-use crate::support::group::{ENGINE_PROCESS, clustered, spec, stored};
+use crate::support::group::{ENGINE_PROCESS, clustered, replicated, stored};
 use crate::support::kills::{killed_during_the_sync, primaries_are_killed};
 use crate::support::{Group, Keys, Kill, Sharing, seconds, tell};
 use anyhow::{Context, Result, ensure};
@@ -43,8 +43,7 @@ async fn p1_primaries_of_three_shards_with_volumes_are_killed_in_three_ways_and_
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
 async fn p1_primaries_with_cluster_mode_disabled_are_killed_in_three_ways_and_no_key_is_lost() -> Result<()> {
-    killed_thrice("kill-plain", spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })))
-        .await
+    killed_thrice("kill-plain", replicated(2)).await
 }
 
 #[tokio::test]

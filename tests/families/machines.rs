@@ -3,7 +3,7 @@
 use crate::support::cluster;
 use crate::support::group::{clustered, spec};
 use crate::support::story::zones;
-use crate::support::{Group, Keys, Node, Sharing, Story, Writer, eventually, operator, seconds, tell};
+use crate::support::{Group, Keys, Sharing, Story, Writer, eventually, operator, seconds, tell};
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -29,21 +29,6 @@ fn zoned(shards: &Value) -> Value {
     )
 }
 
-async fn taken_over(group: &Group<'_>, old: &Node) -> Result<Node> {
-    eventually("the replica took over", seconds(150), async || {
-        let nodes: Vec<Node> =
-            group.shard(&old.shard).await?.into_iter().filter(|node| node.name != old.name).collect();
-        for node in nodes {
-            let view = group.view(&node).await?;
-            if view.primary && !view.slots.is_empty() {
-                return Ok(node);
-            }
-        }
-        anyhow::bail!("not yet")
-    })
-    .await
-}
-
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
 async fn p2_a_primarys_machine_falls_silent_and_returns_and_no_write_that_a_replica_had_is_lost() -> Result<()>
@@ -58,7 +43,7 @@ async fn p2_a_primarys_machine_falls_silent_and_returns_and_no_write_that_a_repl
         let writer = Writer::start(&group, "0001", true).await?;
         let began = std::time::Instant::now();
         cluster::silence_machine(&old.machine).await?;
-        let new = taken_over(&group, &old).await;
+        let new = group.taken_over(&old, seconds(150)).await;
         let after = began.elapsed();
         cluster::return_machine(&old.machine).await?;
         story.say(format!("{} took over after {:.1} s of silence", new?.name, after.as_secs_f64()));
@@ -85,7 +70,7 @@ async fn p1_a_primarys_machine_crashes_and_boots_again_and_no_write_that_a_repli
         let writer = Writer::start(&group, "0001", true).await?;
         let began = std::time::Instant::now();
         cluster::crash_machine(&old.machine).await?;
-        let new = taken_over(&group, &old).await;
+        let new = group.taken_over(&old, seconds(150)).await;
         let after = began.elapsed();
         cluster::start_machine(&old.machine).await?;
         story.say(format!("{} took over {:.1} s after the crash", new?.name, after.as_secs_f64()));

@@ -1,11 +1,11 @@
 //! All pods of a group are gone at once.
 
-use crate::support::group::{ENGINE_PROCESS, clustered, spec, stored};
+use crate::support::group::{ENGINE_PROCESS, clustered, replicated, stored};
 use crate::support::kills::serves_again;
 use crate::support::{Group, Keys, Sharing, eventually, seconds, tell};
 use anyhow::{Context, Result, ensure};
 use kagami_api::names;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 async fn delete_all_pods(group: &Group<'_>, force: bool) -> Result<()> {
     let before = group.nodes().await?;
@@ -113,11 +113,7 @@ async fn p1_after_a_total_outage_the_best_volume_is_chosen_whichever_node_has_it
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
 async fn p1_after_a_total_outage_with_cluster_mode_disabled_the_best_volume_is_chosen() -> Result<()> {
-    the_best_volume_is_chosen(
-        "best-volume-plain",
-        spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
-    )
-    .await
+    the_best_volume_is_chosen("best-volume-plain", replicated(2)).await
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! TestFailover and reboot, by kubectl alone.
 
-use crate::support::group::{clustered, spec};
+use crate::support::group::{clustered, replicated, spec};
 use crate::support::{Group, Keys, Kill, Sharing, Writer, eventually, seconds, tell};
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
@@ -64,12 +64,7 @@ async fn tested(group: &Group<'_>) -> Result<()> {
 async fn testfailover_promotes_a_replica_starts_the_old_primary_again_and_loses_nothing() -> Result<()> {
     tell("test-failover", Sharing::SideBySide, seconds(240), async |story| {
         let enabled = Group::apply(story, "tested", &clustered(1, 1)).await?;
-        let plain = Group::apply(
-            story,
-            "tested-plain",
-            &spec(json!({ "numCacheClusters": 2, "automaticFailoverEnabled": true })),
-        )
-        .await?;
+        let plain = Group::apply(story, "tested-plain", &replicated(2)).await?;
         for group in [&enabled, &plain] {
             group.settled(seconds(90)).await?;
             tested(group).await?;

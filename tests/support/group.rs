@@ -68,6 +68,11 @@ pub(crate) fn clustered(shards: usize, replicas: usize) -> Value {
     spec(json!({ "clusterMode": "enabled", "numNodeGroups": shards, "replicasPerNodeGroup": replicas }))
 }
 
+/// So many nodes with cluster mode disabled, of which a replica takes over by itself.
+pub(crate) fn replicated(nodes: usize) -> Value {
+    spec(json!({ "numCacheClusters": nodes, "automaticFailoverEnabled": true }))
+}
+
 /// With a volume for every node.
 pub(crate) fn stored(mut spec: Value) -> Value {
     spec["kubernetes"]["storage"] = json!({ "size": "256Mi" });
@@ -248,6 +253,21 @@ impl<'s> Group<'s> {
             syncing: is("master_sync_in_progress", "1"),
             follows: replication.get("master_host").cloned().unwrap_or_default(),
         })
+    }
+
+    /// Waits until another node of a shard is the primary, with its slots.
+    pub(crate) async fn taken_over(&self, old: &Node, limit: Duration) -> Result<Node> {
+        let clustered = self.clustered().await?;
+        eventually(&format!("somebody took over from {}", old.name), limit, async || {
+            for node in self.shard(&old.shard).await?.into_iter().filter(|node| node.name != old.name) {
+                let view = self.view(&node).await?;
+                if view.primary && (!clustered || !view.slots.is_empty()) {
+                    return Ok(node);
+                }
+            }
+            bail!("not yet")
+        })
+        .await
     }
 
     /// The one primary of a shard, by the engines' own words. Two primaries at once are an error that no waiting heals.

@@ -11,7 +11,7 @@ pub(crate) mod rest;
 pub(crate) mod story;
 pub(crate) mod tools;
 
-pub(crate) use group::{Group, Node};
+pub(crate) use group::Group;
 pub(crate) use keys::{Keys, Writer};
 pub(crate) use kills::Kill;
 pub(crate) use story::{Sharing, Story, tell};

@@ -5,7 +5,7 @@ mod faults;
 mod history;
 mod judge;
 
-use super::group::{Group, clustered, spec, stored};
+use super::group::{Group, clustered, replicated, stored};
 use super::story::{Story, zones};
 use super::tools::seconds;
 use super::{cluster, operator, rest};
@@ -85,9 +85,8 @@ async fn apply<'s>(story: &'s Story, length: Length) -> Result<Vec<Group<'s>>> {
     let first = draw(story, 2)?;
     let mut groups = Vec::new();
     for (at, (name, shards)) in shapes.into_iter().enumerate() {
-        let shape = if shards == 0 { spec(json!({ "numCacheClusters": 3 })) } else { clustered(shards, 1) };
+        let shape = if shards == 0 { replicated(3) } else { clustered(shards, 1) };
         let mut shape = if (at + first) % 2 == 0 { stored(shape) } else { shape };
-        shape["automaticFailoverEnabled"] = json!(true);
         shape["multiAZEnabled"] = json!(true);
         groups.push(Group::apply(story, name, &shape).await?);
     }
