@@ -323,9 +323,18 @@ impl<'s> Group<'s> {
         Ok(())
     }
 
-    /// Sends a signal to a node's engine or agent.
+    /// Sends a signal to a node's engine or agent. A busy kubelet tells seconds later than its agent that a container has started.
     pub(crate) async fn signal(&self, node: &Node, pattern: &str, signal: &str) -> Result<()> {
-        cluster::kill_process(&self.story.namespace, &node.pod, CONTAINER, pattern, signal).await
+        let namespace = &self.story.namespace;
+        eventually(
+            "the kubelet has told of its container",
+            seconds(10),
+            async || match cluster::kill_process(namespace, &node.pod, CONTAINER, pattern, signal).await {
+                Err(error) if error.to_string().contains("no started container") => Err(error),
+                done => Ok(done),
+            },
+        )
+        .await?
     }
 
     pub(crate) async fn pause_engine(&self, node: &Node) -> Result<()> {
