@@ -2,7 +2,7 @@
 
 use crate::faults::{Cluster, Fault};
 use crate::groups::{ask, connect};
-use crate::probe::Probe;
+use crate::probe::{Probe, Targets};
 use crate::results::Run;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -141,7 +141,9 @@ impl Bare {
         let owner: usize = slot.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>()? * 3 / 16_384;
         let (old, replica) = if owner == 0 { (old, replica) } else { (&members[owner], &members[owner + 3]) };
         let nodes = vec![old.ip.clone(), replica.ip.clone()];
-        let probe = Probe::start(&machine, crate::targets(nodes, PORT, true, None, tag))?;
+        let python = self.cluster.python.clone();
+        let targets = Targets { nodes, port: PORT, cluster: true, service: None, tag, python };
+        let probe = Probe::start(&machine, targets)?;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let at = Instant::now();
         self.cluster

@@ -9,6 +9,7 @@ use kagami_api::v1alpha1::ReplicationGroup;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
@@ -26,6 +27,10 @@ pub(crate) enum Fault {
     Silent,
     /// The engines elect without an operator.
     Election,
+    /// Every engine of the group is started again by the annotation `reboot`, one after the other.
+    Roll,
+    /// All pods of a group with volumes are deleted at once.
+    Addresses,
 }
 
 impl Fault {
@@ -36,6 +41,8 @@ impl Fault {
             Self::Handover => "handover",
             Self::Silent => "silent",
             Self::Election => "election",
+            Self::Roll => "roll",
+            Self::Addresses => "addresses",
         }
     }
 }
@@ -43,8 +50,9 @@ impl Fault {
 impl FromStr for Fault {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Kill, Self::Delete, Self::Handover, Self::Silent, Self::Election]
-            .into_iter()
+        let all = [Self::Kill, Self::Delete, Self::Handover, Self::Silent, Self::Election, Self::Roll];
+        all.into_iter()
+            .chain([Self::Addresses])
             .find(|fault| fault.word() == text)
             .ok_or_else(|| format!("no such fault: {text}"))
     }
@@ -56,16 +64,18 @@ pub(crate) struct Cluster {
     client: Client,
     pub(crate) namespace: String,
     operator: String,
+    /// The interpreter that has redis-py.
+    pub(crate) python: Option<PathBuf>,
 }
 
 const OPERATOR: &str = "app.kubernetes.io/name=kagami,app.kubernetes.io/component=operator";
 
 impl Cluster {
     /// The one of the KUBECONFIG, with a fresh namespace.
-    pub(crate) async fn here(namespace: &str) -> Result<Self> {
+    pub(crate) async fn here(namespace: &str, python: Option<PathBuf>) -> Result<Self> {
         let client = Client::try_default().await.context("KUBECONFIG")?;
         let operator = std::env::var("KAGAMI_NAMESPACE").unwrap_or_else(|_| "kagami-system".into());
-        let cluster = Self { client, namespace: namespace.to_owned(), operator };
+        let cluster = Self { client, namespace: namespace.to_owned(), operator, python };
         cluster.end().await?;
         let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
         let until = Instant::now() + Duration::from_secs(120);
@@ -137,7 +147,7 @@ impl Cluster {
                 Ok(())
             }
             Fault::Silent => self.silence(&node.machine).await,
-            Fault::Election => Ok(()),
+            Fault::Election | Fault::Roll | Fault::Addresses => Ok(()),
         }
     }
 

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const ZONES: [&str; 3] = ["ap-northeast-1a", "ap-northeast-1c", "ap-northeast-1d"];
 /// The node group whose primary meets the faults.
 const SHARD: &str = "0001";
+const REBOOT: &str = "elasticache.kagami.dev/reboot";
+const UNDER_WAY: &str = "elasticache.kagami.dev/restart-under-way";
 
 /// Shards and nodes of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ impl FromStr for Shape {
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) pod: String,
+    pub(crate) pod_uid: String,
     pub(crate) ip: String,
     pub(crate) machine: String,
 }
@@ -77,7 +80,12 @@ pub(crate) struct Group {
 impl Group {
     /// Applies a group. The copies of each shard stand in two zones, the primaries of the shards in different ones.
     pub(crate) async fn make(cluster: &Cluster, shape: Shape) -> Result<Self> {
-        let name = format!("bench-{}", shape.word());
+        Self::make_with(cluster, shape, false).await
+    }
+
+    /// The same, with or without volumes.
+    pub(crate) async fn make_with(cluster: &Cluster, shape: Shape, volumes: bool) -> Result<Self> {
+        let name = format!("bench-{}{}", shape.word(), if volumes { "-volumes" } else { "" });
         let mut spec = json!({
             "replicationGroupDescription": "measured", "engine": "redis", "engineVersion": "7.0",
             "cacheNodeType": "cache.t4g.micro", "automaticFailoverEnabled": true, "multiAZEnabled": true,
@@ -97,6 +105,9 @@ impl Group {
             spec["numNodeGroups"] = json!(shape.shards());
             spec["replicasPerNodeGroup"] = json!(1);
             spec["nodeGroupConfiguration"] = json!(shards);
+        }
+        if volumes {
+            spec["kubernetes"] = json!({ "storage": { "size": "256Mi" } });
         }
         let object = json!({ "apiVersion": format!("{}/{}", names::GROUP, names::VERSION), "kind": "ReplicationGroup",
             "metadata": { "name": name }, "spec": spec });
@@ -158,9 +169,22 @@ impl Group {
 
     /// The nodes of the first shard.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>> {
+        let nodes = self.nodes_of(Some(SHARD)).await?;
+        ensure!(nodes.len() == 2, "{} of 2 nodes of {} have an address", nodes.len(), self.name);
+        Ok(nodes)
+    }
+
+    /// The nodes of all shards that have an address.
+    pub(crate) async fn all_nodes(&self) -> Result<Vec<Node>> {
+        self.nodes_of(None).await
+    }
+
+    async fn nodes_of(&self, shard: Option<&str>) -> Result<Vec<Node>> {
         let pods: Api<Pod> = self.cluster.api();
-        let selector =
-            format!("{}={},{}={SHARD}", names::LABEL_REPLICATION_GROUP, self.name, names::LABEL_NODE_GROUP);
+        let mut selector = format!("{}={}", names::LABEL_REPLICATION_GROUP, self.name);
+        if let Some(shard) = shard {
+            selector = format!("{selector},{}={shard}", names::LABEL_NODE_GROUP);
+        }
         let list = pods.list(&ListParams::default().labels(&selector)).await?;
         let nodes: Vec<Node> = list
             .items
@@ -170,13 +194,42 @@ impl Group {
                 Some(Node {
                     name: pod.labels().get(names::LABEL_CACHE_NODE)?.clone(),
                     pod: pod.name_any(),
+                    pod_uid: pod.uid()?,
                     ip: pod.status.as_ref()?.pod_ip.clone()?,
                     machine: pod.spec.as_ref()?.node_name.clone()?,
                 })
             })
             .collect();
-        ensure!(nodes.len() == 2, "{} of 2 nodes of {} have an address", nodes.len(), self.name);
         Ok(nodes)
+    }
+
+    /// How many nodes all shards have.
+    pub(crate) fn size(&self) -> usize {
+        2 * self.shape.shards()
+    }
+
+    /// Starts the engine of one node again, as a person does, and waits until that is over.
+    pub(crate) async fn reboot(&self, node: &str) -> Result<()> {
+        let annotation = json!({ "metadata": { "annotations": { REBOOT: node } } });
+        self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(annotation)).await?;
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let annotations = self.api().get(&self.name).await?.metadata.annotations.unwrap_or_default();
+            if !annotations.contains_key(REBOOT) && !annotations.contains_key(UNDER_WAY) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "the reboot of {node} does not end");
+        }
+    }
+
+    /// All pods at once, by force.
+    pub(crate) async fn delete_pods(&self) -> Result<()> {
+        let pods: Api<Pod> = self.cluster.api();
+        let selector = format!("{}={}", names::LABEL_REPLICATION_GROUP, self.name);
+        let now = DeleteParams::default().grace_period(0);
+        pods.delete_collection(&now, &ListParams::default().labels(&selector)).await?;
+        Ok(())
     }
 
     /// The primary of the first shard, by the engines' words.
@@ -201,7 +254,14 @@ impl Group {
         // Slots are dealt out in order, so the first shard has the first ones.
         let last = 16_384 / self.shape.shards() - 1;
         let tag = tag_below(last)?;
-        Ok(crate::targets(nodes, names::DEFAULT_PORT, clustered, service, tag))
+        Ok(Targets {
+            nodes,
+            port: names::DEFAULT_PORT,
+            cluster: clustered,
+            service,
+            tag,
+            python: self.cluster.python.clone(),
+        })
     }
 
     /// How many acknowledged keys are not there; and of those that a replica had acknowledged too. What is there is removed.
@@ -251,7 +311,7 @@ fn tag_below(last: usize) -> Result<String> {
 }
 
 /// The hash slot of a tag.
-fn slot(tag: &str) -> u16 {
+pub(crate) fn slot(tag: &str) -> u16 {
     let crc = tag.bytes().fold(0u16, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
             if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }

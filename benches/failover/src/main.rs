@@ -4,6 +4,7 @@
 //! straight to each node of the shard. What is measured is the longest time between two acknowledged writes. Every run is
 //! one line of a file, so that a run that was interrupted goes on where it stopped.
 
+mod addresses;
 mod bare;
 mod faults;
 mod groups;
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use faults::{Cluster, Fault};
 use groups::{Group, Shape};
-use probe::{Probe, Targets};
+use probe::Probe;
 use results::{Results, Run};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -41,8 +42,12 @@ struct Args {
     /// Shapes: 1x2, 2x2, 3x2, disabled.
     #[arg(long, value_delimiter = ',', default_value = "1x2,2x2,3x2,disabled")]
     shapes: Vec<Shape>,
-    /// Faults: kill, delete, handover, silent, election.
-    #[arg(long, value_delimiter = ',', default_value = "kill,delete,handover,silent,election")]
+    /// Faults: kill, delete, handover, silent, election, roll, addresses.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "kill,delete,handover,silent,roll,addresses,election"
+    )]
     faults: Vec<Fault>,
     /// The file to which every run is appended; runs of this version that are there already are not made again.
     #[arg(long)]
@@ -56,6 +61,9 @@ struct Args {
     /// Begins no new run after this many minutes.
     #[arg(long)]
     minutes: Option<u64>,
+    /// An interpreter of Python that has redis-py, to measure that library too.
+    #[arg(long)]
+    python: Option<PathBuf>,
     /// The namespace of the groups.
     #[arg(long, default_value = "bench-failover")]
     namespace: String,
@@ -71,7 +79,7 @@ async fn main() -> Result<()> {
     }
     println!("{}", results::machine());
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cluster = Cluster::here(&args.namespace).await?;
+    let cluster = Cluster::here(&args.namespace, args.python.clone()).await?;
     let mut bench = Bench { args, cluster, results, began: Instant::now() };
     let outcome = bench.all().await;
     print!("{}", bench.results.table());
@@ -107,6 +115,24 @@ impl Bench {
         }
         while groups.iter().any(|group| self.wanted(Fault::Silent, group.shape)) {
             self.silent(&groups).await?;
+        }
+        for group in &groups {
+            while self.wanted(Fault::Roll, group.shape) {
+                self.roll(group).await?;
+            }
+        }
+        for shape in [Shape::One, Shape::Three] {
+            if self.args.shapes.contains(&shape) && self.wanted(Fault::Addresses, shape) {
+                let group = Group::make_with(&self.cluster, shape, true).await?;
+                while self.wanted(Fault::Addresses, shape) {
+                    group.settled(Duration::from_secs(120)).await?;
+                    let took = addresses::all_at_once(&group).await?;
+                    let run = Run::timed(shape.word(), Fault::Addresses.word(), took);
+                    println!("[{:>5.0} s] {run}", self.began.elapsed().as_secs_f64());
+                    self.results.add(run)?;
+                }
+                group.remove().await?;
+            }
         }
         if self.args.faults.contains(&Fault::Election) {
             if let Some(group) = groups.iter().find(|group| group.shape == Shape::Three) {
@@ -155,6 +181,24 @@ impl Bench {
         let at = Instant::now();
         self.cluster.strike(fault, &primary).await?;
         let run = self.measure(fault, group, probe, at, &primary.ip).await?;
+        self.results.add(run)
+    }
+
+    /// Every engine of a group is started again, one after the other, the replicas of the shards first.
+    async fn roll(&mut self, group: &Group) -> Result<()> {
+        group.settled(Duration::from_secs(120)).await?;
+        let primary = group.primary().await?;
+        let machine = self.cluster.machine_but(&[&primary.machine]).await?;
+        let mut nodes: Vec<String> = group.all_nodes().await?.into_iter().map(|node| node.name).collect();
+        nodes.sort_by_key(|node| *node == primary.name);
+        let probe = Probe::start(&machine, group.targets().await?)?;
+        tokio::time::sleep(AROUND).await;
+        let at = Instant::now();
+        for node in &nodes {
+            group.settled(Duration::from_secs(120)).await?;
+            group.reboot(node).await?;
+        }
+        let run = self.measure(Fault::Roll, group, probe, at, &primary.ip).await?;
         self.results.add(run)
     }
 
@@ -242,9 +286,4 @@ impl Bench {
         println!("[{:>5.0} s] {run}", self.began.elapsed().as_secs_f64());
         Ok(run)
     }
-}
-
-/// What a probe is aimed at, for the modules that make groups.
-fn targets(nodes: Vec<String>, port: u16, cluster: bool, service: Option<String>, tag: String) -> Targets {
-    Targets { nodes, port, cluster, service, tag }
 }

@@ -4,11 +4,16 @@ use anyhow::{Context, Result, bail, ensure};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 /// How often a write is attempted.
@@ -17,7 +22,12 @@ const EVERY: Duration = Duration::from_millis(1);
 const CONNECT: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_millis(500);
 /// Writes through the cluster client that wait at a time, at most.
-const IN_FLIGHT: usize = 2_000;
+const IN_FLIGHT: usize = 500;
+/// A cluster client that neither acknowledges nor refuses anything for this long is given up for a new one, as a service does
+/// whose requests have a deadline: redis-rs 1.8.1 can lock itself up for ever while it repairs connections (docs/performance.md).
+const STUCK: Duration = Duration::from_secs(3);
+/// The program of the other library, and the interpreter that has it.
+const REDIS_PY: &str = "benches/failover/redis_py.py";
 
 /// What is written to.
 #[derive(Clone, Debug)]
@@ -31,6 +41,8 @@ pub(crate) struct Targets {
     pub(crate) service: Option<String>,
     /// A hash tag of the shard.
     pub(crate) tag: String,
+    /// The interpreter that has redis-py; without one that library is not measured.
+    pub(crate) python: Option<PathBuf>,
 }
 
 /// An acknowledged write.
@@ -47,7 +59,12 @@ struct Log {
     library: Mutex<Vec<Ack>>,
     /// Acknowledged by a replica too (`WAIT 1`).
     confirmed: Mutex<Vec<Ack>>,
+    /// Through redis-py.
+    python: Mutex<Vec<Ack>>,
     errors: AtomicUsize,
+    python_errors: AtomicUsize,
+    /// How often a cluster client was given up.
+    stuck: AtomicUsize,
     /// The library's last error, for a run that does not go on.
     last_error: Mutex<String>,
     count: AtomicU64,
@@ -70,21 +87,44 @@ pub(crate) struct Observation {
     pub(crate) direct_ms: f64,
     /// The same through the client library (or through the primary endpoint).
     pub(crate) library_ms: f64,
+    /// The same through redis-py; not a number where it is not measured.
+    pub(crate) python_ms: f64,
     /// Errors that the library gave to its user, after its own retries.
     pub(crate) errors: usize,
+    /// The same of redis-py.
+    pub(crate) python_errors: usize,
+    /// How often a cluster client of redis-rs locked itself up and was given up.
+    pub(crate) stuck: usize,
     /// Every acknowledged key; whether a replica had acknowledged it too.
     pub(crate) keys: Vec<(String, bool)>,
+}
+
+impl Default for Observation {
+    fn default() -> Self {
+        Self {
+            direct_ms: f64::NAN,
+            library_ms: f64::NAN,
+            python_ms: f64::NAN,
+            errors: 0,
+            python_errors: 0,
+            stuck: 0,
+            keys: Vec::new(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Observation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} keys, gaps {:.0} and {:.0} ms, {} errors",
+            "{} keys, gaps {:.0}, {:.0} and {:.0} ms, {} and {} errors, {} clients stuck",
             self.keys.len(),
             self.direct_ms,
             self.library_ms,
-            self.errors
+            self.python_ms,
+            self.errors,
+            self.python_errors,
+            self.stuck
         )
     }
 }
@@ -140,8 +180,11 @@ impl Probe {
             Ok(outcome) => outcome?,
             Err(_) => bail!("the clients have panicked"),
         }
-        let keys = [(&self.log.direct, false), (&self.log.library, false), (&self.log.confirmed, true)]
+        let logs = [&self.log.direct, &self.log.library, &self.log.python];
+        let keys = logs
             .into_iter()
+            .map(|acks| (acks, false))
+            .chain([(&self.log.confirmed, true)])
             .flat_map(|(acks, confirmed)| {
                 locked(acks).iter().map(|ack| (ack.key.clone(), confirmed)).collect::<Vec<_>>()
             })
@@ -149,7 +192,10 @@ impl Probe {
         Ok(Observation {
             direct_ms: longest_gap(&locked(&self.log.direct), at),
             library_ms: longest_gap(&locked(&self.log.library), at),
+            python_ms: longest_gap(&locked(&self.log.python), at),
             errors: self.log.errors.load(Ordering::Relaxed),
+            python_errors: self.log.python_errors.load(Ordering::Relaxed),
+            stuck: self.log.stuck.load(Ordering::Relaxed),
             keys,
         })
     }
@@ -165,6 +211,10 @@ fn longest_gap(acks: &[Ack], at: Instant) -> f64 {
 /// All clients, until they are stopped.
 async fn write(targets: Targets, log: Arc<Log>, stopped: watch::Receiver<bool>) -> Result<()> {
     let mut clients = Vec::new();
+    if let Some(python) = &targets.python {
+        let client = start_python(python, &targets)?;
+        clients.push(tokio::spawn(through_python(client, log.clone(), stopped.clone())));
+    }
     for node in &targets.nodes {
         let client = Straight { ip: node.clone(), port: targets.port, tag: targets.tag.clone(), word: "d" };
         clients.push(tokio::spawn(client.clone().run(log.clone(), stopped.clone(), false)));
@@ -274,17 +324,26 @@ async fn through_library(targets: &Targets, log: &Arc<Log>, stopped: watch::Rece
         .min_retry_wait(1)
         .max_retry_wait(20)
         .build()?;
-    let connection = client.get_async_connection().await.context("the cluster client")?;
-    let in_flight = Arc::new(AtomicUsize::new(0));
+    let mut connection = client.get_async_connection().await.context("the cluster client")?;
+    let mut in_flight = Arc::new(AtomicUsize::new(0));
+    let mut answered = Arc::new(Mutex::new(Instant::now()));
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !*stopped.borrow() {
         tick.tick().await;
+        if locked(&answered).elapsed() > STUCK {
+            log.stuck.fetch_add(1, Ordering::Relaxed);
+            if let Ok(Ok(new)) = tokio::time::timeout(STUCK, client.get_async_connection()).await {
+                connection = new;
+            }
+            (in_flight, answered) = (Arc::default(), Arc::new(Mutex::new(Instant::now())));
+        }
         if in_flight.load(Ordering::Relaxed) >= IN_FLIGHT {
             continue;
         }
         in_flight.fetch_add(1, Ordering::Relaxed);
-        let (mut connection, log, in_flight) = (connection.clone(), log.clone(), in_flight.clone());
+        let (mut connection, log) = (connection.clone(), log.clone());
+        let (in_flight, answered) = (in_flight.clone(), answered.clone());
         let key = format!("{{{}}}:c{}", targets.tag, log.count.fetch_add(1, Ordering::Relaxed));
         tokio::spawn(async move {
             let mut command = redis::cmd("SET");
@@ -296,6 +355,7 @@ async fn through_library(targets: &Targets, log: &Arc<Log>, stopped: watch::Rece
                     *locked(&log.last_error) = error.to_string();
                 }
             }
+            *locked(&answered) = Instant::now();
             in_flight.fetch_sub(1, Ordering::Relaxed);
         });
     }
@@ -307,4 +367,55 @@ async fn through_library(targets: &Targets, log: &Arc<Log>, stopped: watch::Rece
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
+}
+
+/// A process of redis-py, in the network of this thread, which it is started from.
+fn start_python(python: &PathBuf, targets: &Targets) -> Result<Child> {
+    let (mode, host) = match &targets.service {
+        Some(service) if !targets.cluster => ("endpoint", service.clone()),
+        _ => ("cluster", targets.nodes.join(",")),
+    };
+    Command::new(python)
+        .args([REDIS_PY, mode, &host, &targets.port.to_string(), &targets.tag])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("{} {REDIS_PY}", python.display()))
+}
+
+/// Reads what redis-py was answered, until it has ended.
+async fn through_python(mut client: Child, log: Arc<Log>, mut stopped: watch::Receiver<bool>) {
+    let Some(output) = client.stdout.take() else { return };
+    let mut lines = BufReader::new(output).lines();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => {
+                let Ok(Some(line)) = line else { break };
+                let mut words = line.splitn(3, ' ');
+                let (kind, at, rest) = (words.next(), words.next(), words.next().unwrap_or_default());
+                let at = at.and_then(|at| at.parse().ok()).and_then(instant);
+                match (kind, at) {
+                    (Some("a"), Some(at)) => {
+                        locked(&log.python).push(Ack { at, node: String::new(), key: rest.to_owned() });
+                    }
+                    (Some("e"), Some(_)) => {
+                        log.python_errors.fetch_add(1, Ordering::Relaxed);
+                        *locked(&log.last_error) = format!("redis-py: {rest}");
+                    }
+                    _ => {}
+                }
+            }
+            // The end of its input is its end.
+            _ = stopped.changed() => drop(client.stdin.take()),
+        }
+    }
+    let _ = client.wait().await;
+}
+
+/// The instant of a reading of CLOCK_MONOTONIC, which is the clock of `Instant` too.
+fn instant(nanoseconds: u64) -> Option<Instant> {
+    let now = clock_gettime(ClockId::Monotonic);
+    let now_ns = u64::try_from(now.tv_sec).ok()? * 1_000_000_000 + u64::try_from(now.tv_nsec).ok()?;
+    Instant::now().checked_sub(Duration::from_nanos(now_ns.checked_sub(nanoseconds)?))
 }

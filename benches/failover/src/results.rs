@@ -19,10 +19,20 @@ pub(crate) struct Run {
     pub(crate) shape: String,
     pub(crate) fault: String,
     /// Straight to the nodes: the longest time between two acknowledged writes.
+    #[serde(default = "nothing", deserialize_with = "number")]
     pub(crate) direct_ms: f64,
     /// Through the cluster client, or through the primary endpoint.
+    #[serde(default = "nothing", deserialize_with = "number")]
     pub(crate) library_ms: f64,
+    /// Through redis-py.
+    #[serde(default = "nothing", deserialize_with = "number")]
+    pub(crate) python_ms: f64,
     pub(crate) errors: usize,
+    #[serde(default)]
+    pub(crate) python_errors: usize,
+    /// Cluster clients of redis-rs that locked themselves up.
+    #[serde(default)]
+    pub(crate) stuck: usize,
     pub(crate) acknowledged: usize,
     pub(crate) lost: usize,
     pub(crate) confirmed: usize,
@@ -32,7 +42,22 @@ pub(crate) struct Run {
     pub(crate) load: String,
 }
 
+fn nothing() -> f64 {
+    f64::NAN
+}
+
+/// What is not measured is written as `null`.
+fn number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
 impl Run {
+    /// A run of which one time is measured, and no client.
+    pub(crate) fn timed(shape: &str, fault: &str, took_ms: f64) -> Self {
+        let seen = Observation { direct_ms: took_ms, ..Observation::default() };
+        Self::of(shape, fault, &seen, (0, 0), String::new())
+    }
+
     pub(crate) fn of(
         shape: &str,
         fault: &str,
@@ -47,7 +72,10 @@ impl Run {
             fault: fault.to_owned(),
             direct_ms: seen.direct_ms,
             library_ms: seen.library_ms,
+            python_ms: seen.python_ms,
             errors: seen.errors,
+            python_errors: seen.python_errors,
+            stuck: seen.stuck,
             acknowledged: seen.keys.len(),
             lost: lost.0,
             confirmed: seen.keys.iter().filter(|(_, confirmed)| *confirmed).count(),
@@ -63,16 +91,19 @@ impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<18} {:<9} nodes {:>8.1} ms  client {:>8.1} ms  lost {} of {} ({} of {} confirmed)  {} errors  load {}  {}",
+            "{:<18} {:<9} nodes {:>8.1} ms  client {:>8.1} ms  redis-py {:>8.1} ms  lost {} of {} ({} of {} confirmed)  {} and {} errors, {} stuck  load {}  {}",
             self.shape,
             self.fault,
             self.direct_ms,
             self.library_ms,
+            self.python_ms,
             self.lost,
             self.acknowledged,
             self.confirmed_lost,
             self.confirmed,
             self.errors,
+            self.python_errors,
+            self.stuck,
             self.load,
             self.told
         )
@@ -126,31 +157,41 @@ impl Results {
         }
         let mut text = format!(
             "\n{} version {}\n\n\
-             Longest time between two acknowledged writes, in milliseconds: straight to the nodes, and through a client library\n\
-             (cluster mode disabled: through the primary endpoint). Lost: acknowledged writes that were not there afterwards; in brackets those\n\
-             that a replica had acknowledged too (WAIT 1).\n\n\
-             | fault | shape | runs | nodes: median | p95 | worst | client: median | p95 | worst | lost | errors |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+             Longest time between two acknowledged writes, in milliseconds (median, 95th percentile, worst): straight to the nodes, through\n\
+             redis-rs and through redis-py (cluster mode disabled: through the primary endpoint). Of `addresses`: from the start of the last\n\
+             container to an acknowledged write to every slot. Lost: acknowledged writes that were not there afterwards; in brackets those\n\
+             that a replica had acknowledged too (WAIT 1). Errors: of redis-rs and of redis-py, after their own retries; in brackets the\n\
+             clients of redis-rs that locked themselves up.\n\n\
+             | fault | shape | runs | nodes: median | p95 | worst | redis-rs: median | p95 | worst | redis-py: median | p95 | worst | lost | errors |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
             machine(),
             self.version
         );
         for ((fault, shape), runs) in cells {
             let column = |of: fn(&Run) -> f64| {
-                let mut values: Vec<f64> = runs.iter().map(|run| of(run)).collect();
+                let mut values: Vec<f64> =
+                    runs.iter().map(|run| of(run)).filter(|value| !value.is_nan()).collect();
                 values.sort_by(f64::total_cmp);
+                if values.is_empty() {
+                    return "– | – | –".to_owned();
+                }
                 format!("{:.0} | {:.0} | {:.0}", at(&values, 50), at(&values, 95), at(&values, 100))
             };
             let sum = |of: fn(&Run) -> usize| runs.iter().map(|run| of(run)).sum::<usize>();
             let _ = writeln!(
                 text,
-                "| {fault} | {shape} | {} | {} | {} | {} of {} ({} of {}) | {} |",
+                "| {fault} | {shape} | {} | {} | {} | {} | {} of {} ({} of {}) | {}, {} ({}) |",
                 runs.len(),
                 column(|run| run.direct_ms),
                 column(|run| run.library_ms),
+                column(|run| run.python_ms),
                 sum(|run| run.lost),
                 sum(|run| run.acknowledged),
                 sum(|run| run.confirmed_lost),
                 sum(|run| run.confirmed),
                 sum(|run| run.errors),
+                sum(|run| run.python_errors),
+                sum(|run| run.stuck),
             );
         }
         text
