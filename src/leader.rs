@@ -15,13 +15,15 @@ const NAME: &str = "kagami-operator";
 /// 2026-01-01T00:00:00Z; `leaseTransitions` is an int32, which seconds since then fit for sixty years.
 const EPOCH: i64 = 1_767_225_600;
 /// How long a renewal lasts. A standby acts this long after the leader's death at the latest.
-const DURATION: Duration = Duration::from_secs(6);
-/// How often the leader renews, and a standby looks.
+const DURATION: Duration = Duration::from_secs(5);
+/// How often the leader renews.
 const RENEW: Duration = Duration::from_secs(1);
+/// How often a standby looks: what it adds to the time until it leads.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long one renewal may take: an apiserver that is starved answers late, and late is not lost.
 const RENEW_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// A leader that could not renew for this long ends itself, before anybody else may take over.
-const GIVE_UP: Duration = Duration::from_secs(5);
+const GIVE_UP: Duration = Duration::from_secs(4);
 
 /// A lease that is held.
 pub(crate) struct Held {
@@ -103,7 +105,7 @@ pub(crate) async fn acquire(client: Client, namespace: &str, me: &str) -> Held {
             }
             Err(error) => warn!(%error, "the leader lease could not be read; trying again"),
         }
-        tokio::time::sleep(RENEW).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 

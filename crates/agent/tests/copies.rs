@@ -141,11 +141,21 @@ async fn the_living_primaries_elect_whom_they_are_asked_to() {
     });
     futures::future::join_all(starts).await;
     operators[3].in_sync().await;
+    // Who does not know yet whose replica asks, or by which epoch its primary owns its slots, gives it no vote.
     for operator in &operators {
         operator
-            .until("the cluster is ok", |report| {
+            .until("the cluster is ok and knows the replica and every epoch", |report| {
                 let cluster = report.engine.as_ref().and_then(|engine| engine.cluster.as_ref());
-                cluster.is_some_and(|cluster| cluster.ok && cluster.nodes.len() == 4)
+                cluster.is_some_and(|cluster| {
+                    let claims = (1..=3).all(|epoch| {
+                        cluster
+                            .nodes
+                            .iter()
+                            .any(|node| node.primary && node.epoch == epoch && !node.slots.is_empty())
+                    });
+                    let replicas = cluster.nodes.iter().filter(|node| node.primary_id.is_some()).count();
+                    cluster.ok && cluster.nodes.len() == 4 && claims && replicas == 1
+                })
             })
             .await;
     }
