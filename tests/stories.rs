@@ -23,6 +23,8 @@ mod rest;
 mod seed;
 #[path = "families/shapes.rs"]
 mod shapes;
+#[path = "families/slots.rs"]
+mod slots;
 #[path = "families/templates.rs"]
 mod templates;
 // Sorted behind the others, so that these wait for nobody in the middle of a run.

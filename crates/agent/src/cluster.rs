@@ -4,7 +4,7 @@ use crate::claim::{self, Claim, Follow};
 use crate::client::{Client, EngineError};
 use crate::version::Version;
 use kagami_protocol::engine_text::{self, ClusterInfo};
-use kagami_protocol::{Address, ClusterNode};
+use kagami_protocol::{Address, ClusterNode, Mark};
 use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -87,4 +87,58 @@ pub(crate) async fn follow(
         }
         tokio::time::sleep(POLL_EVERY).await;
     }
+}
+
+/// How many keys are in each of these slots.
+pub(crate) async fn count_keys(
+    client: &Client,
+    slots: &[u16],
+    within: Duration,
+) -> Result<Vec<(u16, u64)>, EngineError> {
+    let counts = slots.iter().map(|slot| async move {
+        let said = client.call(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()], within).await?;
+        let keys =
+            redis::from_redis_value::<u64>(said).map_err(|error| EngineError::Odd(error.to_string()))?;
+        Ok::<_, EngineError>((*slot, keys))
+    });
+    futures::future::try_join_all(counts).await
+}
+
+/// What came of closing slots.
+pub(crate) enum Closed {
+    /// They are.
+    All,
+    /// Nothing was changed, because it holds keys of these.
+    Holds(Vec<u16>),
+}
+
+/// `SETSLOT … STABLE` for each; with `empty` only where no key of any is held.
+pub(crate) async fn close_slots(client: &Client, slots: &[u16], empty: bool) -> Result<Closed, EngineError> {
+    let filled = async || {
+        let counts = count_keys(client, slots, WITHIN).await?;
+        Ok::<Vec<u16>, EngineError>(
+            counts.into_iter().filter(|(_, keys)| *keys > 0).map(|(slot, _)| slot).collect(),
+        )
+    };
+    let before = nodes(client).await?;
+    if empty {
+        let held = filled().await?;
+        if !held.is_empty() {
+            return Ok(Closed::Holds(held));
+        }
+    }
+    for slot in slots {
+        client.text(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"], WITHIN).await?;
+    }
+    if !empty {
+        return Ok(Closed::All);
+    }
+    // A client that was sent here may have written between the count and the close: then it is open as it was.
+    let held = filled().await?;
+    let marks = before.iter().filter(|line| line.myself).flat_map(|line| &line.open_slots);
+    for mark in marks.filter_map(|text| Mark::read(text)).filter(|mark| held.contains(&mark.slot)) {
+        let word = if mark.importing { "IMPORTING" } else { "MIGRATING" };
+        client.text(&["CLUSTER", "SETSLOT", &mark.slot.to_string(), word, mark.peer], WITHIN).await?;
+    }
+    Ok(if held.is_empty() { Closed::All } else { Closed::Holds(held) })
 }

@@ -90,6 +90,8 @@ fn registry(state: &State) -> Registry {
         if let Some(link) = &view.link {
             gauge("link_up", "Whether a replica's link to its primary is up", yes(link.up));
         }
+        let open = view.open_slots.len() as u64;
+        gauge("open_slots", "Slots that an unfinished migration leaves between two primaries", signed(open));
         if let Some(cluster) = &view.cluster {
             gauge("cluster_ok", "Whether the cluster's state is ok", yes(cluster.ok));
         }

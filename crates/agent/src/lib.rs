@@ -7,6 +7,7 @@ pub mod guard;
 pub mod hearing;
 pub mod orders;
 pub mod persistence;
+pub mod slots;
 pub mod state;
 pub mod unwritten;
 pub mod version;

@@ -1,6 +1,7 @@
 //! Looking at the engine: often while something moves, seldom at rest, never waiting long.
 
 use crate::client::EngineError;
+use crate::cluster;
 use crate::node::{Life, Node, wall_ms};
 use crate::persistence::Persistence;
 use crate::state::Seen;
@@ -51,7 +52,7 @@ fn moving(node: &Node) -> bool {
 /// Looks once and takes in what was seen. `None` if no engine runs or it did not answer.
 pub(crate) async fn look(node: &Node) -> Option<()> {
     let _in_turn = node.looking.lock().await;
-    let (boot, client, cluster, known_version) = {
+    let (boot, client, in_cluster, known_version) = {
         let state = node.state();
         let life = state.life.as_ref()?;
         let version =
@@ -67,7 +68,7 @@ pub(crate) async fn look(node: &Node) -> Option<()> {
         }
     };
     let cluster_text = async {
-        if !cluster {
+        if !in_cluster {
             return Ok(None);
         }
         let (info, nodes) = futures::join!(
@@ -105,7 +106,11 @@ pub(crate) async fn look(node: &Node) -> Option<()> {
     // While loading some versions refuse these; then there is nothing to say about the cluster.
     view.cluster = cluster_text.ok().flatten().map(|(info, nodes)| cluster_view(&info, &nodes).into());
     let persistence = Persistence::read(&fields);
-    let seen = Seen { view, persistence, sent_ms, wall_sent_ms, wall_answered_ms: wall_ms() };
+    let wall_answered_ms = wall_ms();
+    let to_count = node.with_life(&boot, |life| life.open_slots.to_count(node.now_ms(), &view));
+    let counted = cluster::count_keys(&client, &to_count.unwrap_or_default(), WITHIN).await;
+    let counted = counted.unwrap_or_default();
+    let seen = Seen { view, persistence, counted, sent_ms, wall_sent_ms, wall_answered_ms };
     take_in(node, &boot, seen);
     Some(())
 }

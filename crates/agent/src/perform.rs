@@ -151,6 +151,22 @@ async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<
             words(format!("{ended} links ended"))
         }
         Command::Forget { ids } => forget(&hand, &ids).await,
+        Command::CloseSlots { slots, empty } => {
+            if !hand.cluster {
+                return Err(only_cluster("SETSLOT"));
+            }
+            let closed = cluster::close_slots(&hand.client, &slots, empty).await;
+            node.with_life(&hand.boot, |life| match &closed {
+                Ok(cluster::Closed::All) => life.open_slots.closed(&slots),
+                Ok(cluster::Closed::Holds(held)) => life.open_slots.holds(held.iter().copied()),
+                Err(_) => {}
+            });
+            observe::look(node).await;
+            match closed.map_err(failed)? {
+                cluster::Closed::All => words(format!("{} slots are closed", slots.len())),
+                cluster::Closed::Holds(_) => Err(Refused::Written),
+            }
+        }
         Command::PauseWrites { ms } => {
             writes::pause(node, ms).await.map_err(failed)?;
             let offset = offset(&hand.client).await.map_err(failed)?;

@@ -6,6 +6,7 @@ use crate::durable::Durable;
 use crate::guard::{Acknowledgements, Facts, Guard, Poll, Witness};
 use crate::hearing::Hearing;
 use crate::persistence::Persistence;
+use crate::slots::OpenSlots;
 use crate::unwritten::Unwritten;
 use crate::version::Version;
 use crate::whole::{Change, Whole};
@@ -63,6 +64,8 @@ pub struct Life<H> {
     pub min_replicas: Option<String>,
     /// Each replica's, by its address.
     pub acknowledgements: BTreeMap<(String, u16), Acknowledgements>,
+    /// Slots that a migration left open.
+    pub open_slots: OpenSlots,
     /// What a replica heard of its primary.
     pub hearing: Hearing,
     /// The replica is in sync and nothing is put aside any more.
@@ -102,6 +105,7 @@ impl<H> Life<H> {
             pause_unsure: false,
             min_replicas: None,
             acknowledgements: BTreeMap::new(),
+            open_slots: OpenSlots::default(),
             hearing: Hearing::default(),
             previous_forgotten: false,
             process,
@@ -166,6 +170,8 @@ pub struct Seen {
     pub view: EngineView,
     /// `INFO persistence`.
     pub persistence: Persistence,
+    /// How many keys are in the slots that [`OpenSlots::to_count`] asked for.
+    pub counted: Vec<(u16, u64)>,
     /// When the look began.
     pub sent_ms: u64,
     /// The wall clock as it began.
@@ -424,6 +430,7 @@ impl<H> State<H> {
         if let Some(link) = &mut view.link {
             life.hearing.look(now_ms, link, view.offset);
         }
+        view.open_slots = life.open_slots.look(now_ms, &view, &seen.counted);
         let mut acknowledged = None;
         for replica in view.replicas.iter().filter(|replica| replica.online && replica.lag_s >= 0) {
             let poll = Poll {
@@ -788,6 +795,7 @@ fn same_view(a: &EngineView, b: &EngineView) -> bool {
         link,
         replicas,
         cluster,
+        open_slots,
     } = a;
     let same_link = match (link, &b.link) {
         (Some(Link { host, port, up, syncing, down_ms: _, quiet, parted }), Some(b)) => {
@@ -817,6 +825,7 @@ fn same_view(a: &EngineView, b: &EngineView) -> bool {
         )
         && *version == b.version
         && *cluster == b.cluster
+        && *open_slots == b.open_slots
 }
 
 /// Whether two notes differ only in when they were written, or in offsets that nobody will ever compare.

@@ -49,7 +49,8 @@ fn see(state: &mut State<()>, now_ms: u64, role: Role) {
     let link = (role == Role::Replica).then(|| Link { host: "10.0.0.2".into(), up: true, ..Link::default() });
     let view = EngineView { role: Some(role), replid: "r".into(), offset: 10, link, ..EngineView::default() };
     let persistence = Persistence::read(&Fields::read("aof_enabled:0\n"));
-    let seen = Seen { view, persistence, sent_ms: now_ms, wall_sent_ms: 0, wall_answered_ms: 1 };
+    let counted = Vec::new();
+    let seen = Seen { view, persistence, counted, sent_ms: now_ms, wall_sent_ms: 0, wall_answered_ms: 1 };
     assert!(state.take_in(&boot(1), seen, now_ms, |_| false).is_some());
 }
 
@@ -159,7 +160,8 @@ fn p1_a_replica_is_of_the_term_whose_primary_it_follows_and_of_none_that_it_only
 fn appends(state: &mut State<()>, now_ms: u64, offset: i64) {
     let view = EngineView { role: Some(Role::Primary), replid: "r".into(), offset, ..EngineView::default() };
     let persistence = Persistence::read(&Fields::read("aof_enabled:1\n"));
-    let seen = Seen { view, persistence, sent_ms: now_ms, wall_sent_ms: 0, wall_answered_ms: 1 };
+    let counted = Vec::new();
+    let seen = Seen { view, persistence, counted, sent_ms: now_ms, wall_sent_ms: 0, wall_answered_ms: 1 };
     assert!(state.take_in(&boot(1), seen, now_ms, |_| false).is_some());
 }
 

@@ -51,6 +51,7 @@ reasons! {
     AgentTooOld: "The agent of a node does not speak a protocol that this operator knows. Let the node be replaced, or use an operator that is not so much newer.",
     NodeUnknown: "The state of a node could not be learnt, so nothing is done that could destroy data. See whether its machine and the network are well.",
     FormingCluster: "The nodes are being joined to a cluster and given their slots. Wait.",
+    SlotsOpen: "Somebody's migration of slots was interrupted and left them open between two primaries. Where nobody but their owner holds keys of them, they are closed once nothing has changed for a minute. Where keys have moved already, nothing is moved or deleted: finish the migration with redis-cli --cluster fix, as the message says.",
     AwaitingSync: "A replica is copying its primary's data and is not in sync yet. Wait.",
     PrimaryDown: "The primary of a shard is down. A replica is being promoted, or is waited for.",
     FencingPrimary: "The primary of a shard is silent. It is being made sure that it accepts no more writes before another node is promoted.",

@@ -18,7 +18,7 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
         .collect();
     let mut disturbed: BTreeSet<&str> = BTreeSet::new();
     let mut raised: BTreeSet<&str> = BTreeSet::new();
-    for step in &plan.steps {
+    for (at, step) in plan.steps.iter().enumerate() {
         match &step.act {
             Act::RaiseTerm(raise) => {
                 if !raised.insert(&raise.shard) {
@@ -75,6 +75,9 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                     }
                     Command::AssignSlots { slots, from, .. } => {
                         assigns(group, observed, plan, shard, node, (slots, from), &mut notes);
+                    }
+                    Command::CloseSlots { slots, empty } => {
+                        closes(group, observed, plan, (at, shard, node), (slots, *empty), &mut notes);
                     }
                     Command::Forget { ids } => forgets(group, observed, ids, &mut notes),
                     _ => {}
@@ -417,6 +420,55 @@ fn forgets(group: &Desired, observed: &Observed, ids: &[String], notes: &mut Vec
             }
             for line in cluster.nodes.iter().filter(|line| !line.slots.is_empty() && ids.contains(&line.id)) {
                 notes.push(format!("P1: {} is to be forgotten and owns slots", line.id));
+            }
+        }
+    }
+}
+
+/// P1, P7: a mark is the only word about keys that have moved. It goes where the node holds none, or where the owner closes it
+/// after everybody else has said in this plan that they hold none.
+fn closes(
+    group: &Desired,
+    observed: &Observed,
+    plan: &Plan,
+    (at, shard, node): (usize, &str, &str),
+    (slots, empty): (&[u16], bool),
+    notes: &mut Vec<String>,
+) {
+    let holders = || group.shards.iter().map(|shard| (&shard.id, observed.leases.get(&shard.id)));
+    for (_, lease) in holders() {
+        let Some(engine) = lease.and_then(|lease| observed.engine(&lease.holder)) else { continue };
+        let young = engine.open_slots.iter().find(|open| slots.contains(&open.slot) && !open.stood);
+        if let Some(open) = young {
+            notes.push(format!("P1: slot {} is to be closed at {node} and may be moving", open.slot));
+        }
+    }
+    if empty {
+        return;
+    }
+    let Some(cluster) = observed.engine(node).and_then(|engine| engine.cluster.as_deref()) else {
+        notes.push(format!("P3: slots are to be closed at {node}, whose table is not known"));
+        return;
+    };
+    for slot in slots {
+        if !own_slots(cluster).any(|(first, last)| (first..=last).contains(slot)) {
+            notes.push(format!("P1: slot {slot} is to be closed at {node}, which does not own it"));
+        }
+        let migrates = cluster.marks().any(|mark| mark.slot == *slot && !mark.importing);
+        let asked = |other: &str| {
+            plan.steps.iter().take(at).any(|step| match &step.act {
+                Act::Order { node, command, .. } if node == other => matches!(
+                    &**command,
+                    Command::CloseSlots { slots, empty: true } if slots.contains(slot)
+                ),
+                _ => false,
+            })
+        };
+        for (id, lease) in holders().filter(|(id, _)| migrates && *id != shard) {
+            if !lease.is_some_and(|lease| asked(&lease.holder)) {
+                notes.push(format!(
+                    "P1: slot {slot} is to be closed at {node}, and node group {id} was not asked for keys of it"
+                ));
             }
         }
     }

@@ -143,7 +143,7 @@ fn waits(seen: &Seen<'_>) -> Vec<Wait> {
 
 /// How much a reason matters to the person on call; lower is worse.
 fn severity(reason: Reason) -> usize {
-    const ORDER: [Reason; 31] = [
+    const ORDER: [Reason; 32] = [
         Reason::BugRefused,
         Reason::NoLiveCopy,
         Reason::CopyHeld,
@@ -164,6 +164,7 @@ fn severity(reason: Reason) -> usize {
         Reason::PodUnschedulable,
         Reason::CrashLooping,
         Reason::EngineRejectedParameter,
+        Reason::SlotsOpen,
         Reason::NodeUnknown,
         Reason::AgentTooOld,
         Reason::AgentUnreachable,

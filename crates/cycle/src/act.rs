@@ -91,6 +91,10 @@ impl<W: World> Hands<'_, W> {
         let mut lanes: BTreeMap<String, Vec<&Step>> = BTreeMap::new();
         for step in steps {
             let lane = match &step.act {
+                // A slot is closed by its owner only after everybody else has said that it holds no key of it.
+                Act::Order { command, .. } if matches!(**command, Command::CloseSlots { .. }) => {
+                    "slots".into()
+                }
                 Act::Order { node, .. } => node.clone(),
                 Act::HandOver(hand) => format!("handover/{}", hand.to),
                 Act::NoteServed { shard, .. } => format!("served/{shard}"),

@@ -100,6 +100,7 @@ pub fn engine_view(info: &Fields) -> EngineView {
         link: (role == Some(Role::Replica)).then(|| link(info)),
         replicas: info.numbered("slave").filter_map(|(_, line)| replica_link(line)).collect(),
         cluster: None,
+        open_slots: Vec::new(),
     }
 }
 
@@ -311,7 +312,12 @@ mod tests {
         assert_eq!(nodes[0].primary_id.as_deref(), Some("e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca"));
         assert!(!nodes[0].primary && nodes[1].primary && nodes[2].myself && nodes[0].connected);
         assert_eq!(nodes[2].slots, [(0, 5460), (7000, 7000)]);
-        assert_eq!(nodes[2].open_slots.len(), 2);
+        let view = crate::ClusterView { nodes: nodes.clone(), ..crate::ClusterView::default() };
+        let marks: Vec<_> = view.marks().map(|mark| (mark.slot, mark.importing, &mark.peer[..4])).collect();
+        assert_eq!(marks, [(93, true, "292f"), (77, false, "e7d1")]);
+        for other in ["[93]", "[x-<-a]", "[20000->-a]", "93->-a", "[93->-a"] {
+            assert_eq!(crate::Mark::read(other), None, "{other}");
+        }
         assert_eq!((nodes[1].host.as_str(), nodes[1].port, nodes[1].epoch), ("127.0.0.1", 30002, 2));
     }
 

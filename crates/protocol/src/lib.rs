@@ -21,7 +21,9 @@ pub const VERSION: u32 = 1;
 /// 1: [`Command::Park`], [`Start::keep_previous`], [`Config`], elections by [`Command::Promote`].
 ///
 /// 2: [`Command::Relink`], [`Link::quiet`], [`Link::parted`], slots that are taken from the gone by [`Command::AssignSlots`].
-pub const VOCABULARY: u32 = 2;
+///
+/// 3: [`Command::CloseSlots`], [`EngineView::open_slots`].
+pub const VOCABULARY: u32 = 3;
 /// The TCP port on which an agent takes the operator's connection (mutual TLS).
 pub const AGENT_PORT: u16 = 8379;
 /// The TCP port on which an agent serves `/livez`, `/readyz` and `/metrics` (plain HTTP).
@@ -43,6 +45,11 @@ pub const FENCE_BOUND_MS: u64 = 3_000;
 ///
 /// Votes come within tens of milliseconds of the request (measured: 5–106 ms to the first write) or not at all.
 pub const ELECTION_BOUND_MS: u64 = 2_000;
+/// For how long the marks of a slot must have stood as they are before its migration counts as interrupted, in milliseconds:
+/// nobody's running one is disturbed.
+pub const OPEN_SLOT_BOUND_MS: u64 = 60_000;
+/// Of how many open slots an agent counts the keys.
+pub const OPEN_SLOTS_COUNTED: usize = 64;
 /// The DNS name in an agent's certificate.
 pub const AGENT_SERVER_NAME: &str = "agent.kagami";
 /// The name of the engine's user for the agent (unix socket and loopback only by use; all commands).

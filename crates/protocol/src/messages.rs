@@ -261,6 +261,16 @@ pub enum Command {
     },
     /// Only to remember the term; a replica follows the term's primary already, and what it holds in sync is of that term.
     KeepTerm,
+    /// `CLUSTER SETSLOT … STABLE`: a primary forgets that it migrates or imports these slots. No key is moved or deleted, and who
+    /// owns a slot does not change.
+    CloseSlots {
+        /// The slots.
+        slots: Vec<u16>,
+        /// Only if the engine holds no key of any of them; else nothing is changed, the refusal is [`Refused::Written`], and which
+        /// it holds is reported from then on.
+        #[serde(default)]
+        empty: bool,
+    },
     /// A replica ends the link to its primary (`CLIENT KILL TYPE master`) and asks anew at once: a primary that lives answers and
     /// the stream goes on; a silent one leaves the link down, where the engine would call it up until `repl-timeout`.
     Relink,
@@ -575,6 +585,22 @@ pub struct EngineView {
     pub replicas: Vec<ReplicaLink>,
     /// With cluster mode enabled.
     pub cluster: Option<Shared<ClusterView>>,
+    /// A primary's slots that are marked as being migrated or imported, and those that it was asked to hold no key of and does: the
+    /// first [`crate::OPEN_SLOTS_COUNTED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_slots: Vec<OpenSlot>,
+}
+
+/// A slot between two primaries, as one of them sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenSlot {
+    /// Which.
+    pub slot: u16,
+    /// `CLUSTER COUNTKEYSINSLOT`.
+    pub keys: u64,
+    /// Whether the engine's marks have been as they are for [`crate::OPEN_SLOT_BOUND_MS`], by the agent's own looks.
+    pub stood: bool,
 }
 
 /// A replica's link to its primary.
@@ -651,9 +677,40 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
+    /// The slots that the engine itself migrates or imports.
+    pub fn marks(&self) -> impl Iterator<Item = Mark<'_>> {
+        let own = self.nodes.iter().filter(|line| line.myself);
+        own.flat_map(|line| &line.open_slots).filter_map(|text| Mark::read(text))
+    }
+
     /// The identity that the engine follows, by its own line.
     pub fn followed(&self) -> Option<&str> {
         self.nodes.iter().find(|line| line.myself)?.primary_id.as_deref()
+    }
+}
+
+/// What an engine notes of a slot that is being migrated: `[93-<-ID]` or `[77->-ID]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark<'a> {
+    /// Which slot.
+    pub slot: u16,
+    /// It is being imported; else it is being migrated.
+    pub importing: bool,
+    /// From whom, or to whom.
+    pub peer: &'a str,
+}
+
+impl<'a> Mark<'a> {
+    /// Reads what `CLUSTER NODES` prints; `None` if it is something else.
+    pub fn read(text: &'a str) -> Option<Self> {
+        let text = text.strip_prefix('[')?.strip_suffix(']')?;
+        let (slot, importing, peer) = match (text.split_once("->-"), text.split_once("-<-")) {
+            (Some((slot, peer)), _) => (slot, false, peer),
+            (None, Some((slot, peer))) => (slot, true, peer),
+            (None, None) => return None,
+        };
+        let slot = slot.parse().ok().filter(|slot| *slot < 16_384)?;
+        Some(Self { slot, importing, peer })
     }
 }
 

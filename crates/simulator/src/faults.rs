@@ -1,10 +1,11 @@
 //! Faults, as they happen and as they end.
 
-use crate::engine::{Ms, Reply};
+use crate::engine::{Model as _, Ms, Reply};
 use crate::operator::Update;
 use crate::script::{AIM_MS, Fault, MACHINES, Party};
 use crate::world::{Event, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kagami_core::slots::SlotSet;
 use std::sync::Arc;
 
 impl World {
@@ -208,6 +209,9 @@ impl World {
                 }
                 self.at(ms, Event::Mend(Box::new(fault.clone())));
             }
+            Fault::OpenSlot { from, to, migrating, importing } => {
+                self.open_slot(from, to, migrating, importing)
+            }
             Fault::DeleteGroup => {
                 if let Some(group) = self.kube.group.clone() {
                     let mut group = (*group).clone();
@@ -228,6 +232,29 @@ impl World {
         let machines = (0..MACHINES).map(Party::Machine);
         let operators = (0..self.operators.len()).map(Party::Operator);
         machines.chain(operators).chain([Party::Api, Party::Clients]).collect()
+    }
+
+    /// A slot of that shard which no client writes to.
+    fn open_slot(&mut self, from: usize, to: usize, migrating: bool, importing: bool) {
+        let from = from % self.shape.shards;
+        let slots = SlotSet::split_evenly(self.shape.shards);
+        let own = slots.get(from).and_then(|slots| slots.iter().find(|slot| *slot != self.slot_of(from)));
+        let (Some(owner), Some(other), Some(slot)) = (self.primary_of(from), self.primary_of(to), own) else {
+            return;
+        };
+        let now = self.now;
+        let id = |pod: usize| {
+            let view = self.pods[pod].engine.as_ref()?.view(now);
+            view.cluster.map(|cluster| cluster.my_id.clone())
+        };
+        let (Some(owner_id), Some(other_id)) = (id(owner), id(other)) else { return };
+        let slot = slot.to_string();
+        if importing {
+            self.command(other, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &owner_id]);
+        }
+        if migrating {
+            self.command(owner, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &other_id]);
+        }
     }
 
     fn freeze(&mut self, pod: usize, ms: u64) {

@@ -591,6 +591,11 @@ impl World {
             if !source.writable(self.now, slot) {
                 return Some(format!("{holder} does not accept writes"));
             }
+            let marked =
+                source.view(self.now).cluster.is_some_and(|cluster| cluster.marks().next().is_some());
+            if marked {
+                return Some(format!("a slot is open at {holder}"));
+            }
             for pod in self.engines_of(shard) {
                 let Some(engine) = &self.pods[pod].engine else { continue };
                 let node = &self.pods[pod].node;

@@ -278,6 +278,10 @@ impl World {
                 self.look(pod);
                 ended.map_or_else(failed, |ended| done(format!("{ended} links ended")))
             }
+            Command::CloseSlots { slots, empty } => match self.close_slots(pod, slots, *empty) {
+                Ok(()) => done(format!("{} slots are closed", slots.len())),
+                Err(refused) => Next::Over(Err(refused)),
+            },
             Command::Park { unwritten } => {
                 if *unwritten {
                     self.pause_writes(pod, PARK_PAUSE_MS);
@@ -449,5 +453,6 @@ fn short(command: &Command) -> &'static str {
         Command::Configure { .. } => "configure",
         Command::KeepTerm => "keep term",
         Command::Relink => "relink",
+        Command::CloseSlots { .. } => "close slots",
     }
 }

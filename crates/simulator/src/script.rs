@@ -84,6 +84,8 @@ pub enum Fault {
     BadSpec { ms: u64 },
     /// The machine is cordoned and its pods are evicted.
     Drain { machine: usize, ms: u64 },
+    /// Somebody begins to move a slot from one shard to another and goes away: with a mark at its owner, at the other, or at both.
+    OpenSlot { from: usize, to: usize, migrating: bool, importing: bool },
     /// The group is deleted.
     DeleteGroup,
 }
@@ -120,6 +122,7 @@ impl Fault {
             Self::Replicas { .. } => "change replicas",
             Self::BadSpec { .. } => "refused spec",
             Self::Drain { .. } => "drain machine",
+            Self::OpenSlot { .. } => "open slot",
             Self::DeleteGroup => "delete group",
         }
     }

@@ -113,6 +113,47 @@ fn a_crash_before_any_request_is_safe() {
     }
 }
 
+/// P4: what a person's interrupted migration left open is closed, whoever dies meanwhile.
+#[test]
+fn an_interrupted_migration_is_ended_whatever_else_goes_wrong() {
+    let also: [Option<Fault>; 6] = [
+        None,
+        Some(Fault::KillPrimary { shard: 0 }),
+        Some(Fault::KillPrimary { shard: 1 }),
+        Some(Fault::DrainPrimary { shard: 0 }),
+        Some(Fault::KillLeaderAt { request: 0 }),
+        Some(Fault::KillLeaderAt { request: 1 }),
+    ];
+    for engine in ["redis 7.0", "valkey 8.1"] {
+        for (migrating, importing) in [(true, true), (true, false), (false, true)] {
+            for (seed, fault) in also.iter().enumerate() {
+                // The bound passes a minute after the marks were set: some strike before, some as they are closed.
+                let open = Fault::OpenSlot { from: 0, to: 1, migrating, importing };
+                let faults = [(10, Some(open)), (59_900, fault.clone())];
+                let timed = faults
+                    .into_iter()
+                    .filter_map(|(at_ms, fault)| Some(Timed { at_ms, phase: None, fault: fault? }));
+                let shape = Shape {
+                    shards: 3,
+                    nodes: 2,
+                    cluster: true,
+                    volumes: false,
+                    engine: engine.into(),
+                    formed: true,
+                    operators: 2,
+                };
+                let script = Script { seed: seed as u64, shape, faults: timed.collect() };
+                let outcome = run(&script, None, false);
+                assert!(
+                    outcome.violations.is_empty(),
+                    "{engine}, migrating {migrating}, importing {importing}, {fault:?}: {:?}",
+                    outcome.violations
+                );
+            }
+        }
+    }
+}
+
 /// The judges bite: each planted bug breaks a promise in a schedule that breaks none without it.
 #[test]
 fn each_planted_bug_is_found() {

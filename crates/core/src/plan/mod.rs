@@ -9,6 +9,7 @@ mod endpoints;
 mod gossip;
 pub(crate) mod identities;
 mod members;
+mod open_slots;
 mod parameters;
 mod pods;
 mod replace;
@@ -79,6 +80,7 @@ pub fn plan_with(
         members::rule(group, shard, primary.as_ref(), observed, &mut plan);
     }
     gossip::rule(group, &primaries, observed, &mut plan);
+    open_slots::rule(group, &primaries, observed, &mut plan);
     parameters::rule(group, &primaries, observed, built, &mut plan);
     endpoints::rule(group, &primaries, observed, built, &mut plan);
     pods::rule(&frozen, observed, &mut plan);

@@ -305,6 +305,10 @@ fn brief(command: &Command) -> String {
         }
         Command::KeepTerm => "keep term".into(),
         Command::Relink => "relink".into(),
+        Command::CloseSlots { slots, empty } => {
+            let slots = SlotSet::from_ranges(slots.iter().map(|slot| (*slot, *slot)));
+            format!("close {slots}{}", if *empty { " where no key is held" } else { "" })
+        }
     }
 }
 

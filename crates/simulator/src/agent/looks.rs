@@ -4,6 +4,7 @@ use super::{MOVING_MS, RESTING_MS};
 use crate::engine::{Engine, Model as _, Ms};
 use crate::world::{Event, World};
 use kagami_agent::state::{Seen, State, same_data};
+use kagami_protocol::Refused;
 
 impl World {
     /// Looks soon and often for a while.
@@ -90,7 +91,11 @@ impl World {
         let wall = self.true_wall();
         let Some(agent) = self.pods[pod].agent.as_mut() else { return };
         let boot = agent.state.boot.clone();
-        let seen = Seen { view, persistence, sent_ms, wall_sent_ms: wall, wall_answered_ms: wall };
+        let life = agent.state.life.as_ref();
+        let to_count = life.map(|life| life.open_slots.to_count(sent_ms, &view)).unwrap_or_default();
+        let counted = to_count.into_iter().map(|slot| (slot, self.keys_in_slot(pod, slot))).collect();
+        let Some(agent) = self.pods[pod].agent.as_mut() else { return };
+        let seen = Seen { view, persistence, counted, sent_ms, wall_sent_ms: wall, wall_answered_ms: wall };
         // A full sync's snapshot is kept as a file only where nothing tells the engine to delete it.
         let Some(taken) = agent.state.take_in(&boot, seen, sent_ms, |_| false) else { return };
         let volume = self.volumes.get(&self.pods[pod].volume);
@@ -104,6 +109,44 @@ impl World {
         self.change(pod, |state| state.has_data = state.has_data || has_data);
         if worth {
             self.keep_note(pod);
+        }
+    }
+
+    /// What the engine counts.
+    fn keys_in_slot(&mut self, pod: usize, slot: u16) -> u64 {
+        match self.command(pod, &["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]) {
+            crate::engine::Reply::Number(keys) => u64::try_from(keys).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// `SETSLOT … STABLE` for each, as the agent does it; no time passes between its count and its close.
+    pub fn close_slots(&mut self, pod: usize, slots: &[u16], empty: bool) -> Result<(), Refused> {
+        let held: Vec<u16> = if empty {
+            slots.iter().copied().filter(|slot| self.keys_in_slot(pod, *slot) > 0).collect()
+        } else {
+            Vec::new()
+        };
+        let mut failed = None;
+        if held.is_empty() {
+            for slot in slots {
+                if let Err(message) = self.text(pod, &["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]) {
+                    failed = Some(message);
+                    break;
+                }
+            }
+        }
+        if let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
+            match &failed {
+                None if held.is_empty() => life.open_slots.closed(slots),
+                _ => life.open_slots.holds(held.iter().copied()),
+            }
+        }
+        self.look(pod);
+        match failed {
+            Some(message) => Err(Refused::Failed { message }),
+            None if held.is_empty() => Ok(()),
+            None => Err(Refused::Written),
         }
     }
 

@@ -55,6 +55,7 @@ impl Engine {
                 })
                 .collect(),
             cluster: self.cluster.as_ref().map(|cluster| self.cluster_view(cluster)),
+            open_slots: Vec::new(),
         }
     }
 
