@@ -5,7 +5,7 @@ use crate::support::group::{clustered, replicated, spec, stored};
 use crate::support::story::zones;
 use crate::support::tools::throughout;
 use crate::support::{Group, Keys, Sharing, Story, Writer, eventually, operator, rest, seconds, tell};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
@@ -137,6 +138,7 @@ async fn a_cordoned_machine_gives_up_its_primaries_before_it_is_drained() -> Res
             keys.fill(300).await?;
             let primary = group.primary_of("0001").await?;
             let writer = Writer::start(group, "0001", false).await?;
+            let kept = TcpStream::connect((primary.ip.as_str(), names::DEFAULT_PORT)).await?;
             story.kubectl(&["cordon", &primary.machine], None, seconds(20)).await?.well("cordon")?;
             let moved = eventually("another node is the primary", seconds(20), async || {
                 let now = group.primary_of("0001").await?;
@@ -150,6 +152,12 @@ async fn a_cordoned_machine_gives_up_its_primaries_before_it_is_drained() -> Res
             ensure!(group.node(&primary.name).await?.pod_uid == primary.pod_uid, "its pod was replaced");
             group.settled(seconds(30)).await?;
             ensure!(group.primary_of("0001").await?.name == moved.name, "the role went back by itself");
+            if group.name == plain.name {
+                // Whoever came by the primary endpoint comes again, and by now it leads to the new primary.
+                let closed = tokio::time::timeout(seconds(15), kept.readable()).await;
+                closed.context("a client of the former primary was not closed")??;
+                ensure!(kept.try_read(&mut [0; 16])? == 0, "a client of the former primary was answered");
+            }
             let written = writer.stop(group, "0001").await?;
             story.say(format!(
                 "{}: {} took over, the longest gap was {} ms",

@@ -150,6 +150,18 @@ async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<
             let ended = redis::from_redis_value::<u64>(ended).unwrap_or_default();
             words(format!("{ended} links ended"))
         }
+        Command::CloseClients => {
+            let mut closed = 0;
+            for kind in ["normal", "pubsub"] {
+                // The agent asks by one connection, which is the one that asks.
+                let kill = ["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"];
+                let answer = hand.client.call(&kill, WITHIN).await.map_err(failed)?;
+                closed += redis::from_redis_value::<u64>(answer).unwrap_or_default();
+            }
+            node.with_life(&hand.boot, |life| life.former_clients = false);
+            node.publish();
+            words(format!("{closed} clients closed"))
+        }
         Command::Forget { ids } => forget(&hand, &ids).await,
         Command::CloseSlots { slots, empty } => {
             if !hand.cluster {

@@ -70,6 +70,8 @@ pub struct Life<H> {
     pub hearing: Hearing,
     /// The replica is in sync and nothing is put aside any more.
     pub previous_forgotten: bool,
+    /// It was a primary and is none any more, and its clients are those of then.
+    pub former_clients: bool,
     /// The process itself.
     pub process: H,
 }
@@ -108,6 +110,7 @@ impl<H> Life<H> {
             open_slots: OpenSlots::default(),
             hearing: Hearing::default(),
             previous_forgotten: false,
+            former_clients: false,
             process,
         }
     }
@@ -451,6 +454,9 @@ impl<H> State<H> {
         let before = life.role;
         let role_changed = before != view.role;
         life.role = view.role;
+        if role_changed && !life.cluster {
+            life.former_clients = before == Some(Role::Primary);
+        }
         if self.view.is_none() && self.trouble.starts_with("the engine does not answer") {
             self.trouble.clear();
         }
@@ -725,6 +731,7 @@ impl<H> State<H> {
             kept: self.kept.clone(),
             config: self.life.as_ref().and_then(|life| life.start.config.clone()),
             vocabulary: kagami_protocol::VOCABULARY,
+            former_clients: self.life.as_ref().is_some_and(|life| life.former_clients),
         }
     }
 
@@ -750,6 +757,7 @@ impl<H> State<H> {
             kept,
             config,
             vocabulary: _,
+            former_clients,
         } = report;
         let same_record = match (&self.note, record) {
             (Some(a), Some(b)) => same_data(a, b, false),
@@ -764,6 +772,7 @@ impl<H> State<H> {
         same_record
             && same_engine
             && self.term == *term
+            && self.life.as_ref().is_some_and(|life| life.former_clients) == *former_clients
             && self.engine == *state
             && self.has_data == *has_data
             && self.exits == *exits

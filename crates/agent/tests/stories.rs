@@ -370,6 +370,33 @@ async fn a_replica_that_was_elected_becomes_a_source_by_itself() {
 }
 
 #[tokio::test]
+async fn the_clients_of_a_former_primary_are_told_of_and_closed_on_order() {
+    let (a, to_a, b, to_b) = pair(10).await;
+    let mut client = a.client().await.unwrap();
+    let former = |report: &Report| report.former_clients;
+    assert!(!to_a.report().await.former_clients && !to_b.report().await.former_clients);
+    to_b.term.store(2, Ordering::Relaxed);
+    to_a.term.store(2, Ordering::Relaxed);
+    let promote = Command::Promote { min_offset: None, wait_ms: 0, force: false };
+    to_b.order(Some(Role::Replica), promote).await.unwrap();
+    to_a.order(None, Command::Replicate { primary: b.address.clone(), primary_id: None }).await.unwrap();
+    to_a.until("former clients", former).await;
+    // As a pool does that is not told: it keeps the connection and meets the same refusal for ever.
+    let refused = set(&mut client, "k", "v").await.unwrap_err();
+    assert!(
+        refused.to_string().contains("READONLY") || refused.to_string().contains("read only"),
+        "{refused}"
+    );
+    to_a.order(Some(Role::Replica), Command::CloseClients).await.unwrap();
+    to_a.until("none any more", |report| !former(report) && running(Role::Replica)(report)).await;
+    let gone = set(&mut client, "k", "v").await.unwrap_err();
+    assert!(gone.is_connection_dropped() || gone.is_io_error(), "{gone}");
+    to_a.in_sync().await;
+    assert!(!to_b.report().await.former_clients, "the primary has none");
+    assert_eq!(count(&mut a.client().await.unwrap()).await, 10);
+}
+
+#[tokio::test]
 async fn a_terminated_primary_waits_for_the_handover() {
     let (mut a, to_a, b, to_b) = pair(100).await;
     a.signal(Signal::TERM);

@@ -57,6 +57,7 @@ reasons! {
     FencingPrimary: "The primary of a shard is silent. It is being made sure that it accepts no more writes before another node is promoted.",
     Promoting: "A replica is being promoted to primary.",
     FailoverComplete: "A replica has taken over as the primary of its shard. Nothing to do; the message names both nodes.",
+    FormerClientsClosed: "The primary endpoint has moved to another node, and the connections that clients still had to the former primary were closed, so that they connect again and reach the new one. Nothing to do.",
     TestFailover: "TestFailover was called by the annotation elasticache.kagami.dev/test-failover: the primary hands its role over and its engine is started again. Nothing to do; FailoverComplete and CacheNodesRebooted follow.",
     TestFailoverNotAvailable: "TestFailover was refused, because the group has no automatic failover or the node group no replica. Nothing was done.",
     RebootCacheNode: "A reboot was asked for by the annotation elasticache.kagami.dev/reboot: the engine of the node is started again, after its role was handed over if it is a primary. Wait; CacheNodesRebooted follows.",

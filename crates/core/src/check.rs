@@ -79,6 +79,16 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                     Command::CloseSlots { slots, empty } => {
                         closes(group, observed, plan, (at, shard, node), (slots, *empty), &mut notes);
                     }
+                    Command::CloseClients => {
+                        let serves =
+                            observed.engine(node).is_none_or(|engine| engine.role != Some(Role::Replica));
+                        if group.cluster_mode == ClusterMode::Enabled
+                            || serves
+                            || holder(observed, plan, shard) == Some(node)
+                        {
+                            notes.push(format!("P6: clients of {node} are to be closed, and it serves them"));
+                        }
+                    }
                     Command::Forget { ids } => forgets(group, observed, ids, &mut notes),
                     _ => {}
                 }

@@ -22,7 +22,7 @@ pub const VERSION: u32 = 1;
 ///
 /// 2: [`Command::Relink`], [`Link::quiet`], [`Link::parted`], slots that are taken from the gone by [`Command::AssignSlots`].
 ///
-/// 3: [`Command::CloseSlots`], [`EngineView::open_slots`].
+/// 3: [`Command::CloseSlots`], [`EngineView::open_slots`], [`Command::CloseClients`], [`Report::former_clients`].
 pub const VOCABULARY: u32 = 3;
 /// The TCP port on which an agent takes the operator's connection (mutual TLS).
 pub const AGENT_PORT: u16 = 8379;

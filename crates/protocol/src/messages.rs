@@ -274,6 +274,9 @@ pub enum Command {
     /// A replica ends the link to its primary (`CLIENT KILL TYPE master`) and asks anew at once: a primary that lives answers and
     /// the stream goes on; a silent one leaves the link down, where the engine would call it up until `repl-timeout`.
     Relink,
+    /// A replica that was a primary in this life, with cluster mode disabled, closes its clients' connections (`CLIENT KILL TYPE
+    /// normal` and `pubsub`): they were made to the primary endpoint, and stay where it led to when it moves.
+    CloseClients,
 }
 
 /// How a parked node is let in.
@@ -543,6 +546,10 @@ pub struct Report {
     /// Which orders the agent knows ([`crate::VOCABULARY`]); 0 from the first agents.
     #[serde(default)]
     pub vocabulary: u32,
+    /// With cluster mode disabled: the engine was a primary in this life and is a replica now, and the clients that may have come
+    /// by the primary endpoint were not closed since.
+    #[serde(default)]
+    pub former_clients: bool,
 }
 
 impl Report {

@@ -282,6 +282,13 @@ impl World {
                 Ok(()) => done(format!("{} slots are closed", slots.len())),
                 Err(refused) => Next::Over(Err(refused)),
             },
+            Command::CloseClients => {
+                // The model's clients ask for the endpoint's address before each write.
+                if let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
+                    life.former_clients = false;
+                }
+                done("clients closed")
+            }
             Command::Park { unwritten } => {
                 if *unwritten {
                     self.pause_writes(pod, PARK_PAUSE_MS);
@@ -454,5 +461,6 @@ fn short(command: &Command) -> &'static str {
         Command::KeepTerm => "keep term",
         Command::Relink => "relink",
         Command::CloseSlots { .. } => "close slots",
+        Command::CloseClients => "close clients",
     }
 }

@@ -140,14 +140,17 @@ impl Client {
             };
             // Of this shard.
             let round = turn / self.ledgers.len();
-            let outcome = if self.reads {
-                read(connection, ledger, round).await
-            } else {
-                self.write(connection, ledger, round).await
+            let outcome = async {
+                if self.reads {
+                    read(connection, ledger, round).await
+                } else {
+                    self.write(connection, ledger, round).await
+                }
             };
-            match outcome {
-                Ok(()) => answered = Instant::now(),
-                Err(_) => ledger.failed(),
+            // redis-rs 1.8.1 can lock itself up while it repairs connections: it never answers then, not even with an error.
+            match tokio::time::timeout(GIVE_UP, outcome).await {
+                Ok(Ok(())) => answered = Instant::now(),
+                Ok(Err(_)) | Err(_) => ledger.failed(),
             }
             let lost = answered.elapsed() > connection.patience();
             let moves_on = self.reads && !self.library && turn.is_multiple_of(NEXT_NODE);

@@ -2,13 +2,18 @@
 
 use super::built::Built;
 use super::children::{apply, ensure};
+use super::step::Order;
 use super::{Act, Plan, Primary, Step, key};
 use crate::build::{self, Reachable};
 use crate::desired::{ClusterMode, Desired, DesiredShard};
 use crate::observed::{Agent, Cause, Kind, Observed, is_primary};
 use kagami_api::{names, reason::Reason};
-use kagami_protocol::Role;
+use kagami_protocol::{Command, Role};
 use serde_json::Value;
+
+/// How long a term must be known before the clients of the former primary are closed: by then the machines' proxies have learnt
+/// of the endpoint that moved, or a client would come straight back.
+const PROXIES_LEARN_MS: u64 = 3_000;
 
 pub(super) fn rule(
     group: &Desired,
@@ -59,9 +64,51 @@ pub(super) fn rule(
             let addresses = build::readers(replicas, primary);
             ensure_slice(group, &reader, addresses, observed, built, plan);
         }
+        if let Some(primary) = holder.filter(|primary| primary.serving) {
+            former_clients(group, primary, observed, plan);
+        }
     }
     for node in nodes {
         label(node, observed, plan);
+    }
+}
+
+/// With cluster mode disabled a connection outlives the move of the endpoint that it was made by, and its client meets `READONLY`
+/// for as long as it keeps it.
+fn former_clients(group: &Desired, primary: &Primary, observed: &Observed, plan: &mut Plan) {
+    let former = observed.nodes.keys().filter(|node| **node != primary.node).filter_map(|node| {
+        let report = observed.report(node).filter(|report| report.former_clients)?;
+        let replica = report.engine.as_ref().is_some_and(|engine| engine.role == Some(Role::Replica));
+        replica.then_some((node, report))
+    });
+    for (node, report) in former {
+        let moves = plan.steps.iter().any(|step| {
+            matches!(&step.act, Act::Apply { key, .. } if *key == self::key(Kind::EndpointSlice, &*group.name))
+        });
+        let known_ms = group
+            .shards
+            .first()
+            .and_then(|shard| observed.leases.get(&shard.id))
+            .map_or(0, |lease| lease.known_ms);
+        if moves || known_ms < PROXIES_LEARN_MS {
+            plan.again(PROXIES_LEARN_MS.saturating_sub(known_ms).max(100));
+            continue;
+        }
+        plan.order(Order {
+            node,
+            boot: &report.boot,
+            term: primary.term,
+            role: Some(Role::Replica),
+            command: Command::CloseClients,
+            reason: Reason::FormerClientsClosed,
+        });
+        plan.tell(
+            false,
+            format!(
+                "Clients of {node}, which was the primary, were closed: the primary endpoint leads to {} now",
+                primary.node
+            ),
+        );
     }
 }
 

@@ -309,6 +309,7 @@ fn brief(command: &Command) -> String {
             let slots = SlotSet::from_ranges(slots.iter().map(|slot| (*slot, *slot)));
             format!("close {slots}{}", if *empty { " where no key is held" } else { "" })
         }
+        Command::CloseClients => "close clients".into(),
     }
 }
 

@@ -148,6 +148,7 @@ pub(crate) fn parked(node: &str, run: u32, volumes: bool) -> Report {
         kept: None,
         config: None,
         vocabulary: kagami_protocol::VOCABULARY,
+        former_clients: false,
     }
 }
 
