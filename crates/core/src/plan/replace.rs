@@ -114,7 +114,10 @@ pub(super) fn elsewhere(
         .values()
         .any(|machine| machine.zone.as_ref() == Some(zone) && !machine.out_of_service);
     if left {
-        return None;
+        // It was to move back and finds no place there: to where it came from.
+        let away = inputs.away.as_ref().filter(|away| *away != zone)?;
+        replaceable(shard, node, observed)?;
+        return Some(away.clone());
     }
     replaceable(shard, node, observed)?;
     let others: Vec<&String> = shard
