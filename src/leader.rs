@@ -25,6 +25,14 @@ const RENEW_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// A leader that could not renew for this long ends itself, before anybody else may take over.
 const GIVE_UP: Duration = Duration::from_secs(4);
 
+/// How soon a renewal that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// This process may no longer act.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Lost(String);
+
 /// A lease that is held.
 pub(crate) struct Held {
     api: Api<Lease>,
@@ -111,9 +119,9 @@ pub(crate) async fn acquire(client: Client, namespace: &str, me: &str) -> Held {
 
 impl Held {
     /// Renews until that fails for too long; returns only when this process may no longer act.
-    pub(crate) async fn hold(mut self) -> anyhow::Error {
+    pub(crate) async fn hold(mut self) -> Lost {
         loop {
-            tokio::time::sleep(RENEW).await;
+            tokio::time::sleep(if self.renewed.elapsed() < RENEW { RENEW } else { AGAIN }).await;
             let asked = Instant::now();
             let until = (asked + RENEW_TIMEOUT).min(self.renewed + GIVE_UP);
             match tokio::time::timeout_at(until, self.renew()).await {
@@ -121,12 +129,12 @@ impl Held {
                     self.renewed = asked;
                     self.fresh.renew(asked);
                 }
-                Ok(Ok(false)) => return anyhow::anyhow!("the leader lease was lost to another process"),
+                Ok(Ok(false)) => return Lost("the leader lease was lost to another process".into()),
                 Ok(Err(error)) => warn!(%error, "the leader lease could not be renewed"),
                 Err(_) => warn!("the leader lease could not be renewed in time"),
             }
             if self.renewed.elapsed() >= GIVE_UP {
-                return anyhow::anyhow!("the leader lease could not be renewed for {GIVE_UP:?}");
+                return Lost(format!("the leader lease could not be renewed for {GIVE_UP:?}"));
             }
         }
     }

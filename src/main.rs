@@ -19,6 +19,7 @@ mod world;
 use args::{Arguments, Command, LogFormat};
 use clap::Parser;
 use std::io::{IsTerminal, Write};
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -36,11 +37,30 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<leader::Lost>() => {
+            let error = begin_again(&error);
+            let _ = writeln!(std::io::stderr(), "kagami: {error:#}");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "kagami: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// A process that lost its lease ends, and with it whatever it still meant to do; the next one begins in its place, by an exec and
+/// not by an exit: to the kubelet an exit is a crash, and a slow apiserver would have it wait longer and longer between two
+/// attempts. Returns only if that fails.
+fn begin_again(error: &anyhow::Error) -> anyhow::Error {
+    let lost = metrics::leadership_lost() + 1;
+    tracing::warn!(%error, lost, "this process may no longer act; another begins in its place");
+    let mut words = std::env::args_os();
+    let mut again = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = words.next() {
+        again.arg0(name);
+    }
+    again.args(words).env(metrics::LEADERSHIP_LOST, lost.to_string()).exec().into()
 }
 
 /// Runs what speaks to a cluster to its end.

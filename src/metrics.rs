@@ -25,6 +25,14 @@ fn seconds(ms: i64) -> f64 {
     ms as f64 / 1_000.0
 }
 
+/// What one process tells the one that it begins in its place: how often the lease was lost.
+pub(crate) const LEADERSHIP_LOST: &str = "KAGAMI_LEADERSHIP_LOST";
+
+/// How often processes of this container lost the leader lease.
+pub(crate) fn leadership_lost() -> u64 {
+    std::env::var(LEADERSHIP_LOST).ok().and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 /// The counters.
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
@@ -68,6 +76,9 @@ impl Metrics {
             metrics.cycle_seconds.clone(),
         );
         registry.register("leading", "1 while this process is the one that acts", metrics.leading.clone());
+        let lost = Counter::<u64>::default();
+        lost.inc_by(leadership_lost());
+        registry.register("leadership_lost", "How often the leader lease was lost", lost);
         registry.register(
             "replication_groups",
             "Replication groups that are looked after",

@@ -92,7 +92,7 @@ async fn lead(
         )
     });
     let ended = tokio::select! {
-        error = held.hold() => Err(error),
+        lost = held.hold() => Err(lost.into()),
         _ = join_all(units) => Err(anyhow::anyhow!("the controllers ended")),
     };
     ended

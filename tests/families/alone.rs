@@ -96,6 +96,7 @@ async fn p3_p6_a_frozen_operator_promotes_nobody_and_no_write_waits_for_it() -> 
         group.settled(seconds(60)).await?;
         let before = group.terms().await?;
         let writer = Writer::start(&group, "0001", false).await?;
+        let restarts = operator::restarts(story).await?;
         let frozen = operator::freeze(story).await?;
         // Longer than any lease and any beat, shorter than the kubelet's patience with the operator.
         let kept = throughout("the engines keep their roles", seconds(15), async || {
@@ -110,8 +111,10 @@ async fn p3_p6_a_frozen_operator_promotes_nobody_and_no_write_waits_for_it() -> 
         operator::wake(&frozen).await?;
         kept?;
         operator::well(story).await?;
-        // A former leader that wakes must not act on what it last saw.
+        // A former leader that wakes must not act on what it last saw; its end is no crash that the kubelet would wait after.
         group.settled(seconds(30)).await?;
+        let after = operator::restarts(story).await?;
+        ensure!(after == restarts, "the containers were started again: {restarts:?}, then {after:?}");
         let written = writer.stop(&group, "0001").await?;
         ensure!(written.errors == 0, "P6: {} writes failed", written.errors);
         ensure!(written.longest_gap < seconds(1), "P6: no write for {} ms", written.longest_gap.as_millis());

@@ -53,6 +53,15 @@ pub(crate) async fn running(story: &Story) -> Result<Vec<String>> {
     Ok(pods(story).await?.iter().filter(|pod| runs(pod)).map(ResourceExt::name_any).collect())
 }
 
+/// How often the kubelet has started each operator's container again: the pods' names with it.
+pub(crate) async fn restarts(story: &Story) -> Result<Vec<(String, i32)>> {
+    let restarts = |pod: &Pod| {
+        let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        containers.into_iter().flatten().map(|one| one.restart_count).sum()
+    };
+    Ok(pods(story).await?.iter().map(|pod| (pod.name_any(), restarts(pod))).collect())
+}
+
 /// Both replicas run and are ready, and one of them holds the lease.
 pub(crate) async fn well(story: &Story) -> Result<()> {
     eventually("both operator replicas are ready and one leads", seconds(120), async || {
