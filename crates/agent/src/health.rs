@@ -77,7 +77,13 @@ fn registry(state: &State) -> Registry {
     gauge("term", "The highest term of the shard that was seen", signed(state.term));
     gauge("guarded", "Whether silence pauses writes", yes(state.guard_on));
     gauge("fenced", "Whether writes are paused because no witness was heard", yes(state.fenced));
+    if let Some(volume) = &state.volume {
+        gauge("volume_bytes", "Size of the node's volume", signed(volume.bytes));
+        gauge("volume_free_bytes", "What is left of the node's volume", signed(volume.free_bytes));
+    }
     if let Some(view) = view {
+        let failed = yes(view.write_failed);
+        gauge("engine_write_failed", "Whether the engine's last write to its volume failed", failed);
         gauge("replication_offset_bytes", "How far the engine's data is", view.offset);
         gauge("complete", "Whether the engine holds a whole copy", yes(view.complete));
         gauge("keys", "Keys in all databases", signed(view.keys));

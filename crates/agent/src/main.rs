@@ -102,6 +102,8 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     });
     let notes = node.clone();
     tokio::spawn(async move { notes.keep_note().await });
+    let volume = node.clone();
+    tokio::spawn(async move { volume.watch_volume().await });
     tokio::spawn(observe::run(node.clone()));
     tokio::spawn(lease::guard(node.clone()));
     tokio::spawn(health::run(node.clone(), probes));

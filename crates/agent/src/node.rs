@@ -182,15 +182,40 @@ impl Node {
             state.note.clone()
         };
         let Some(note) = note else { return Ok(()) };
+        let term = note.term;
         let path = record::path(&self.settings.data_dir);
         let (at, data_dir) = (path.clone(), self.settings.data_dir.clone());
         let save = move || {
             let closed = note.closed && volume::sync_append_only(&data_dir);
             record::save(&path, &Record { closed, ..note })
         };
-        tokio::task::spawn_blocking(save)
+        let saved = tokio::task::spawn_blocking(save)
             .await
-            .map_err(|error| RecordError::Io { path: at, source: std::io::Error::other(error) })?
+            .map_err(|error| RecordError::Io { path: at, source: std::io::Error::other(error) })
+            .flatten();
+        self.change(|state| match &saved {
+            Ok(()) => state.stored(term),
+            Err(error) => state.not_stored(&error.to_string()),
+        });
+        saved
+    }
+
+    /// Looks how full the volume is, until the end of the agent.
+    pub(crate) async fn watch_volume(&self) {
+        if !self.settings.persistent {
+            return;
+        }
+        let mut every = tokio::time::interval(Duration::from_millis(1_000));
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let data_dir = self.settings.data_dir.clone();
+            match tokio::task::spawn_blocking(move || volume::fullness(&data_dir)).await {
+                Ok(Ok(volume)) => self.change(|state| state.volume = Some(volume)),
+                Ok(Err(error)) => tracing::warn!(%error, "it is not known how full the volume is"),
+                Err(error) => tracing::warn!(%error, "it is not known how full the volume is"),
+            }
+        }
     }
 
     /// Sends the engine a signal, if it is still that life.
@@ -219,7 +244,6 @@ impl Node {
             }
             if let Err(error) = self.store().await {
                 tracing::error!(%error, "the note beside the data could not be written");
-                self.change(|state| state.trouble = format!("the note beside the data: {error}"));
                 continue;
             }
             stored = Some(new);

@@ -28,7 +28,8 @@ pub fn admit<H>(state: &State<H>, node: &str, generation: u64, order: &Order) ->
     if order.term < state.term {
         return Err(Refused::OldTerm { term: state.term });
     }
-    Ok(if order.term > state.term { Admitted::NewTerm } else { Admitted::SameTerm })
+    // Also where a note could not be written: what is asked again must not be done in a term that a restart would forget.
+    Ok(if order.term > state.kept_term { Admitted::NewTerm } else { Admitted::SameTerm })
 }
 
 /// The second half: the state and role that the order expects, looked at just before.
@@ -80,7 +81,7 @@ mod tests {
 
     fn with(change: impl FnOnce(&mut State<()>), check: impl FnOnce(&State<()>)) {
         let mut state = State::new(boot(), None, false, None, String::new());
-        state.term = 5;
+        (state.term, state.kept_term) = (5, 5);
         change(&mut state);
         check(&state);
     }
@@ -120,6 +121,33 @@ mod tests {
                 assert_eq!(of(&wrong), Err(Refused::WrongBoot { boot: boot() }));
                 let wrong = Order { node: "other".into(), ..wrong };
                 assert!(matches!(of(&wrong), Err(Refused::WrongNode { .. })));
+            },
+        );
+    }
+
+    #[test]
+    fn a_term_that_could_not_be_written_down_is_written_down_before_the_next_order() {
+        with(
+            |state| {
+                state.term = 6;
+                state.not_stored("no space left on device");
+            },
+            |state| {
+                let again = Order { term: 6, ..order(Command::KeepTerm) };
+                assert_eq!(admit(state, "dva-0001-001", 0, &again), Ok(Admitted::NewTerm));
+                assert_eq!(state.trouble, "the note beside the data: no space left on device");
+            },
+        );
+        with(
+            |state| {
+                state.term = 6;
+                state.not_stored("no space left on device");
+                state.stored(6);
+            },
+            |state| {
+                let again = Order { term: 6, ..order(Command::KeepTerm) };
+                assert_eq!(admit(state, "dva-0001-001", 0, &again), Ok(Admitted::SameTerm));
+                assert_eq!(state.trouble, "");
             },
         );
     }

@@ -11,7 +11,8 @@ use crate::unwritten::Unwritten;
 use crate::version::Version;
 use crate::whole::{Change, Whole};
 use kagami_protocol::{
-    Boot, EngineState, EngineView, Exit, Link, Record, ReplicaLink, Report, Role, Start, StartData, StartRole,
+    Boot, EngineState, EngineView, Exit, Link, Record, ReplicaLink, Report, Role, Start, StartData,
+    StartRole, Volume,
 };
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -20,6 +21,8 @@ use std::sync::Arc;
 /// How long a pause of the guard lasts if it is not renewed, and how much of it may pass until it is.
 pub const GUARD_PAUSE_MS: u64 = 10_000;
 const GUARD_RENEW_AFTER_MS: u64 = 2_000;
+/// How the words begin of a note that could not be written.
+const NOTE_TROUBLE: &str = "the note beside the data";
 /// After this long without an answer of the engine there is no view any more.
 const SILENT_AFTER_MS: u64 = 2_000;
 
@@ -226,6 +229,10 @@ pub struct State<H> {
     pub engine: EngineState,
     /// The highest term seen.
     pub term: u64,
+    /// The term that is known to be on the volume.
+    pub kept_term: u64,
+    /// How full the volume is, if there is one.
+    pub volume: Option<Volume>,
     /// The highest operator generation seen.
     pub operator_generation: u64,
     /// The note beside the data.
@@ -276,6 +283,8 @@ impl<H> State<H> {
             boot,
             engine: EngineState::Parked,
             term: note.as_ref().map_or(0, |note| note.term),
+            kept_term: note.as_ref().map_or(0, |note| note.term),
+            volume: None,
             operator_generation: note.as_ref().map_or(0, |note| note.operator_generation),
             note,
             machine_boot: String::new(),
@@ -392,6 +401,19 @@ impl<H> State<H> {
         if let Some(note) = &mut self.note {
             note.closed = closed && note.complete;
         }
+    }
+
+    /// The note with that term is on the volume.
+    pub fn stored(&mut self, term: u64) {
+        self.kept_term = self.kept_term.max(term);
+        if self.trouble.starts_with(NOTE_TROUBLE) {
+            self.trouble.clear();
+        }
+    }
+
+    /// The note could not be written: what is on the volume is the one before.
+    pub fn not_stored(&mut self, words: &str) {
+        self.trouble = format!("{NOTE_TROUBLE}: {words}");
     }
 
     /// Takes in what a look at the life of that boot saw. `kept` says whether the snapshot file is the one that a full sync
@@ -732,6 +754,7 @@ impl<H> State<H> {
             config: self.life.as_ref().and_then(|life| life.start.config.clone()),
             vocabulary: kagami_protocol::VOCABULARY,
             former_clients: self.life.as_ref().is_some_and(|life| life.former_clients),
+            volume: self.volume,
         }
     }
 
@@ -758,7 +781,10 @@ impl<H> State<H> {
             config,
             vocabulary: _,
             former_clients,
+            volume,
         } = report;
+        // How much is left moves all the time.
+        let told = |volume: &Volume| (volume.bytes, volume.free_percent());
         let same_record = match (&self.note, record) {
             (Some(a), Some(b)) => same_data(a, b, false),
             (None, None) => true,
@@ -774,6 +800,7 @@ impl<H> State<H> {
             && self.term == *term
             && self.life.as_ref().is_some_and(|life| life.former_clients) == *former_clients
             && self.engine == *state
+            && self.volume.as_ref().map(told) == volume.as_ref().map(told)
             && self.has_data == *has_data
             && self.exits == *exits
             && self.terminating == *terminating
@@ -801,6 +828,7 @@ fn same_view(a: &EngineView, b: &EngineView) -> bool {
         keys: _,
         unwritten,
         used_memory_bytes: _,
+        write_failed,
         link,
         replicas,
         cluster,
@@ -826,6 +854,7 @@ fn same_view(a: &EngineView, b: &EngineView) -> bool {
         && *loading == b.loading
         && *complete == b.complete
         && *unwritten == b.unwritten
+        && *write_failed == b.write_failed
         && replicas.len() == b.replicas.len()
         && replicas.iter().zip(&b.replicas).all(
             |(ReplicaLink { host, port, online, offset: _, lag_s: _ }, b)| {

@@ -6,7 +6,7 @@
 //! what took its place: then only a person deletes it, and of several the furthest stays.
 
 use crate::record::{self, RecordError, sync_dir};
-use kagami_protocol::Record;
+use kagami_protocol::{Record, Volume};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,15 @@ pub(crate) fn sync_append_only(data_dir: &Path) -> bool {
             false
         }
     }
+}
+
+/// How full the file system of the data is.
+pub(crate) fn fullness(data_dir: &Path) -> io::Result<Volume> {
+    let seen = rustix::fs::statvfs(data_dir)?;
+    Ok(Volume {
+        bytes: seen.f_blocks.saturating_mul(seen.f_frsize),
+        free_bytes: seen.f_bavail.saturating_mul(seen.f_frsize),
+    })
 }
 
 /// When the snapshot file was last written, if there is one.

@@ -143,7 +143,7 @@ fn waits(seen: &Seen<'_>) -> Vec<Wait> {
 
 /// How much a reason matters to the person on call; lower is worse.
 fn severity(reason: Reason) -> usize {
-    const ORDER: [Reason; 32] = [
+    const ORDER: [Reason; 33] = [
         Reason::BugRefused,
         Reason::NoLiveCopy,
         Reason::CopyHeld,
@@ -162,6 +162,7 @@ fn severity(reason: Reason) -> usize {
         Reason::ImageCannotBePulled,
         Reason::InsufficientCacheClusterCapacity,
         Reason::PodUnschedulable,
+        Reason::VolumeFull,
         Reason::CrashLooping,
         Reason::EngineRejectedParameter,
         Reason::SlotsOpen,

@@ -97,6 +97,9 @@ pub fn engine_view(info: &Fields) -> EngineView {
         keys: keys(info),
         unwritten: false,
         used_memory_bytes: info.number("used_memory").unwrap_or(0),
+        write_failed: ["aof_last_write_status", "rdb_last_bgsave_status"]
+            .into_iter()
+            .any(|field| info.get(field) == Some("err")),
         link: (role == Some(Role::Replica)).then(|| link(info)),
         replicas: info.numbered("slave").filter_map(|(_, line)| replica_link(line)).collect(),
         cluster: None,
@@ -268,6 +271,11 @@ mod tests {
         assert_eq!((view.offset, view.second_offset, view.replid2.as_str()), (1234, -1, ""));
         assert_eq!((view.keys, view.used_memory_bytes, view.loading), (15, 2_049_792, false));
         assert_eq!(view.link, None);
+        assert!(!view.write_failed);
+        for failed in ["rdb_last_bgsave_status:err\r\naof_last_write_status:ok", "aof_last_write_status:err"]
+        {
+            assert!(engine_view(&Fields::read(failed)).write_failed, "{failed}");
+        }
         assert_eq!(view.replicas.len(), 2);
         assert_eq!(
             view.replicas[0],

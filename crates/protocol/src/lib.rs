@@ -45,6 +45,8 @@ pub const FENCE_BOUND_MS: u64 = 3_000;
 ///
 /// Votes come within tens of milliseconds of the request (measured: 5–106 ms to the first write) or not at all.
 pub const ELECTION_BOUND_MS: u64 = 2_000;
+/// Less than this of a volume left is short of space, in percent.
+pub const VOLUME_SHORT_PERCENT: u64 = 5;
 /// For how long the marks of a slot must have stood as they are before its migration counts as interrupted, in milliseconds:
 /// nobody's running one is disturbed.
 pub const OPEN_SLOT_BOUND_MS: u64 = 60_000;

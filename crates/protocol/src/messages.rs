@@ -550,9 +550,46 @@ pub struct Report {
     /// by the primary endpoint were not closed since.
     #[serde(default)]
     pub former_clients: bool,
+    /// How full the node's volume is; `None` without one, and from an agent that does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<Volume>,
+}
+
+/// The file system that a data directory is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    /// Its size.
+    pub bytes: u64,
+    /// What is left for us.
+    pub free_bytes: u64,
+}
+
+impl Volume {
+    /// How much is left, in whole percent.
+    pub fn free_percent(&self) -> u64 {
+        let percent = u128::from(self.free_bytes) * 100 / u128::from(self.bytes.max(1));
+        u64::try_from(percent).unwrap_or(100)
+    }
+
+    /// Whether less is left than [`crate::VOLUME_SHORT_PERCENT`].
+    pub fn is_short(&self) -> bool {
+        self.free_percent() < crate::VOLUME_SHORT_PERCENT
+    }
 }
 
 impl Report {
+    /// Whether the node's volume is short of space, or its engine could not write what it had to.
+    pub fn is_short(&self) -> bool {
+        let volume = |volume: &Volume| {
+            let engine = self.engine.as_ref().filter(|engine| engine.write_failed);
+            // A snapshot is about as large as what is in memory.
+            let needs = engine.map_or(0, |engine| u64::try_from(engine.used_memory_bytes).unwrap_or(0));
+            volume.is_short() || volume.free_bytes < needs
+        };
+        self.volume.as_ref().is_some_and(volume)
+    }
+
     /// The term of the data, by the note beside it; 0 without a note.
     pub fn data_term(&self) -> u64 {
         self.record.as_ref().map_or(0, |record| record.data_term)
@@ -586,6 +623,9 @@ pub struct EngineView {
     pub unwritten: bool,
     /// `used_memory`, in bytes.
     pub used_memory_bytes: i64,
+    /// The last write of the append-only file or the last snapshot failed (`aof_last_write_status`, `rdb_last_bgsave_status`).
+    #[serde(default)]
+    pub write_failed: bool,
     /// A replica's link.
     pub link: Option<Link>,
     /// A primary's replicas.

@@ -169,8 +169,10 @@ impl World {
         agent.state.write_down("g", &place.node, wall);
         let Some(volume) = self.volumes.get_mut(&place.volume) else { return false };
         if volume.full_until > now {
+            agent.state.not_stored("no space left on device");
             return false;
         }
+        agent.state.stored(agent.state.note.as_ref().map_or(0, |note| note.term));
         volume.record.clone_from(&agent.state.note);
         agent.noted.clone_from(&agent.state.note);
         agent.noted_ms = now;

@@ -18,6 +18,7 @@ mod requests;
 mod roles;
 mod shape;
 mod step;
+mod volumes;
 mod zones;
 
 pub use built::Built;
@@ -89,5 +90,6 @@ pub fn plan_with(
     replace::rule(&frozen, observed, &mut plan);
     homecoming::rule(&frozen, observed, &mut plan);
     requests::rule(group, &primaries, observed, &mut plan);
+    volumes::rule(group, observed, &mut plan);
     (frozen, plan)
 }

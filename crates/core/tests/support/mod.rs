@@ -149,6 +149,7 @@ pub(crate) fn parked(node: &str, run: u32, volumes: bool) -> Report {
         config: None,
         vocabulary: kagami_protocol::VOCABULARY,
         former_clients: false,
+        volume: None,
     }
 }
 
@@ -455,6 +456,12 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
             },
             "unloadable" => report.record.as_mut().unwrap().failed_loads = 1,
             "keys" => engine.as_mut().unwrap().keys = words.number(),
+            // So much of 100 MiB is left.
+            "left" => {
+                let free_bytes = words.number::<u64>() << 20;
+                report.volume = Some(kagami_protocol::Volume { bytes: 100 << 20, free_bytes });
+            }
+            "write-failed" => engine.as_mut().unwrap().write_failed = true,
             "old-agent" => report.vocabulary = 0,
             "guarded" => report.guard = true,
             "unguarded" => report.guard = false,

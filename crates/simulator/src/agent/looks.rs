@@ -73,11 +73,8 @@ impl World {
         if only_offset && now - agent.noted_ms < 1_000 {
             return;
         }
-        if !self.store(pod) {
-            self.change(pod, |state| {
-                state.trouble = "the note beside the data: no space left on device".into()
-            });
-        }
+        self.store(pod);
+        self.publish(pod);
     }
 
     /// Looks once and takes in what was seen.
@@ -106,7 +103,12 @@ impl World {
                     .as_ref()
                     .is_some_and(|engine| Engine::has_data(&engine.disk(false))));
         let worth = taken.worth_a_note();
-        self.change(pod, |state| state.has_data = state.has_data || has_data);
+        let free_bytes = if volume.is_some_and(|volume| volume.full_until > now) { 0 } else { 1 << 30 };
+        let volume = self.persistent().then_some(kagami_protocol::Volume { bytes: 2 << 30, free_bytes });
+        self.change(pod, |state| {
+            state.has_data = state.has_data || has_data;
+            state.volume = volume;
+        });
         if worth {
             self.keep_note(pod);
         }

@@ -32,6 +32,7 @@ impl Engine {
             loading: self.is_loading(),
             complete: false,
             unwritten: false,
+            write_failed: false,
             keys: self.data.len() as u64,
             used_memory_bytes: self.used_memory(),
             link: repl.source.as_ref().map(|source| Link {

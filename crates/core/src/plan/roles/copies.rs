@@ -9,7 +9,8 @@ use kagami_protocol::{EngineView, Report, Role};
 use std::cmp::Reverse;
 
 impl View<'_> {
-    /// Live nodes with a whole copy, best first: of the latest term, the furthest, one that stays, then by name.
+    /// Live nodes with a whole copy, best first: of the latest term, the furthest, one that stays, one that has room on its volume,
+    /// then by name.
     pub(super) fn live_copies(&self) -> Vec<(&str, &Report, &EngineView)> {
         let mut copies: Vec<(&str, &Report, &EngineView)> = self
             .nodes()
@@ -18,7 +19,7 @@ impl View<'_> {
             .collect();
         // A later term's history is the better one, however short: an old primary's own branch may be longer.
         copies.sort_by_key(|(node, report, engine)| {
-            (Reverse(self.rank(report, engine)), !self.stays(node), node.to_string())
+            (Reverse(self.rank(report, engine)), !self.stays(node), report.is_short(), node.to_string())
         });
         copies
     }
