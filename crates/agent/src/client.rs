@@ -39,6 +39,8 @@ impl EngineError {
                 let detail = error.detail().unwrap_or_default();
                 Self::Said(format!("{code} {detail}").trim_end().to_owned())
             }
+            // It answers, and turns us away.
+            None if error.kind() == redis::ErrorKind::AuthenticationFailed => Self::Said(error.to_string()),
             None => Self::Unreached(error.to_string()),
         }
     }

@@ -85,10 +85,13 @@ pub(crate) async fn look(node: &Node) -> Option<()> {
         info("keyspace"),
         cluster_text
     );
+    let any =
+        |answer: &Result<String, EngineError>| answer.as_ref().map_or_else(EngineError::is_answer, |_| true);
+    let answered = [&replication, &memory, &persistence, &keyspace].into_iter().any(any);
     let (server, replication, persistence) = match (server, replication, persistence) {
         (Ok(server), Ok(replication), Ok(persistence)) => (server, replication, persistence),
         (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
-            missed(node, &boot, &error);
+            missed(node, &boot, &error, answered);
             return None;
         }
     };
@@ -127,9 +130,16 @@ fn cluster_view(info: &str, nodes: &str) -> ClusterView {
     }
 }
 
-fn missed(node: &Node, boot: &Boot, error: &EngineError) {
+fn missed(node: &Node, boot: &Boot, error: &EngineError, any_answer: bool) {
     let now = node.now_ms();
-    let silent = node.change(|state| state.missed(boot, now, error.is_answer(), &error.to_string()));
+    let silent = node.change(|state| {
+        let silent = state.missed(boot, now, error.is_answer(), &error.to_string());
+        if let Some(life) = state.life.as_mut().filter(|life| any_answer && life.boot == *boot) {
+            // Too slow for a view, and not hung.
+            life.unanswered_ms = 0;
+        }
+        silent
+    });
     if let Some(silent_ms) = silent {
         tracing::warn!(%error, silent_ms, "the engine does not answer");
     }

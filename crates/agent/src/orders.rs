@@ -50,6 +50,12 @@ pub fn expects<H>(state: &State<H>, order: &Order) -> Result<(), Refused> {
         Command::Park { unwritten: false } if state.life.is_some() && !state.terminating => {
             return if order.role.is_none_or(|role| state.role() == Some(role)) { Ok(()) } else { refused() };
         }
+        // It has a role no more, only the last one that it said.
+        Command::End { unanswered_ms } => {
+            let hung = state.unanswered().filter(|hung| hung.ms >= *unanswered_ms && !state.terminating);
+            let expected = hung.is_some_and(|hung| order.role.is_none_or(|role| role == hung.role));
+            return if expected { Ok(()) } else { refused() };
+        }
         _ if state.engine != EngineState::Running || state.view.is_none() => return refused(),
         // Asked again in the state it leads to, an order is done again.
         Command::Promote { .. } if state.role() == Some(Role::Primary) => return Ok(()),
@@ -184,5 +190,48 @@ mod tests {
         let promote = Order { role: Some(Role::Replica), ..order(promote()) };
         with(running(Role::Primary), |state| assert_eq!(expects(state, &promote), Ok(())));
         with(|_| {}, |state| assert!(expects(state, &promote).is_err(), "parked"));
+    }
+
+    #[test]
+    fn an_engine_is_ended_by_force_only_while_it_is_hung_and_was_what_is_expected() {
+        use crate::state::Life;
+        use crate::version::Version;
+        use kagami_protocol::{Start, StartData, StartRole};
+        let hung = |missed: u64, terminating: bool| {
+            move |state: &mut State<()>| {
+                running(Role::Primary)(state);
+                let start = Start {
+                    directives: vec![],
+                    client_acl: String::new(),
+                    data: StartData::PutAside,
+                    role: StartRole::Primary { slots: vec![], epoch: 0 },
+                    peers: vec![],
+                    announce: Address { host: "10.0.0.1".into(), port: 6379, bus_port: 0 },
+                    announce_hostname: String::new(),
+                    guard: true,
+                    keep_previous: false,
+                    config: None,
+                };
+                let version = Version { kind: "redis".into(), numbers: [7, 0, 15] };
+                state.life = Some(Life::new(boot(), start, false, version.into(), 0, ()));
+                state.terminating = terminating;
+                for now in (0..=missed).step_by(500) {
+                    state.missed(&boot(), now, false, "no answer");
+                }
+            }
+        };
+        let end = |role| Order { role: Some(role), ..order(Command::End { unanswered_ms: 10_000 }) };
+        with(hung(10_000, false), |state| {
+            assert_eq!(expects(state, &end(Role::Primary)), Ok(()));
+            assert!(expects(state, &end(Role::Replica)).is_err());
+        });
+        with(hung(9_500, false), |state| assert!(expects(state, &end(Role::Primary)).is_err()));
+        with(hung(10_000, true), |state| assert!(expects(state, &end(Role::Primary)).is_err()));
+        with(running(Role::Primary), |state| assert!(expects(state, &end(Role::Primary)).is_err()));
+        let answers = |state: &mut State<()>| {
+            hung(10_000, false)(state);
+            state.missed(&boot(), 10_100, true, "BUSY");
+        };
+        with(answers, |state| assert!(expects(state, &end(Role::Primary)).is_err()));
     }
 }

@@ -142,6 +142,15 @@ async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<
             promote(node, &hand, min_offset, wait_ms, force, until).await
         }
         Command::Park { unwritten } => park(node, &hand, unwritten).await,
+        Command::End { unanswered_ms } => {
+            end_script(node, &hand);
+            tracing::warn!(unanswered_ms, "the engine does not answer and is killed");
+            if !stop::kill_engine(node, &hand.boot).await {
+                let message = "the engine was killed, and its process has not ended yet".into();
+                return Err(Refused::Failed { message });
+            }
+            words("ended by force".into())
+        }
         Command::Relink => {
             // Every version takes the old word.
             let kill = ["CLIENT", "KILL", "TYPE", "master"];

@@ -11,8 +11,8 @@ use crate::unwritten::Unwritten;
 use crate::version::Version;
 use crate::whole::{Change, Whole};
 use kagami_protocol::{
-    Boot, EngineState, EngineView, Exit, Link, Record, ReplicaLink, Report, Role, Start, StartData,
-    StartRole, Volume,
+    Boot, EngineState, EngineView, Exit, HUNG_MS, Link, Record, ReplicaLink, Report, Role, Start, StartData,
+    StartRole, Unanswered, Volume,
 };
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -25,6 +25,8 @@ const GUARD_RENEW_AFTER_MS: u64 = 2_000;
 const NOTE_TROUBLE: &str = "the note beside the data";
 /// After this long without an answer of the engine there is no view any more.
 const SILENT_AFTER_MS: u64 = 2_000;
+/// One look in vain counts for this long at most: where more time passed, the agent itself stood still.
+const LOOK_MS: u64 = 1_000;
 
 /// One life of the engine.
 #[derive(Debug)]
@@ -39,6 +41,12 @@ pub struct Life<H> {
     pub version: Arc<Version>,
     /// When it last answered, or was started.
     pub heard_ms: u64,
+    /// For how long it was asked in vain since.
+    pub unanswered_ms: u64,
+    /// The last look in vain.
+    pub missed_ms: u64,
+    /// What it said last, once it is no longer what is so.
+    pub last_view: Option<EngineView>,
     /// The role as it was last seen in this life; `None` until it was.
     pub role: Option<Role>,
     /// Whether it holds a whole copy.
@@ -96,6 +104,9 @@ impl<H> Life<H> {
             cluster,
             version,
             heard_ms: now_ms,
+            unanswered_ms: 0,
+            missed_ms: now_ms,
+            last_view: None,
             role: None,
             whole: Whole::started_as(role),
             durable: Durable::default(),
@@ -116,6 +127,14 @@ impl<H> Life<H> {
             former_clients: false,
             process,
         }
+    }
+}
+
+impl<H> Life<H> {
+    /// It has answered.
+    fn heard(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
+        self.unanswered_ms = 0;
     }
 }
 
@@ -329,6 +348,19 @@ impl<H> State<H> {
         Facts { on: self.guard_on, primary: role == Some(Role::Primary), term: self.term }
     }
 
+    /// An engine that ran and gives no answer of any kind. One that starts or loads is not hung, however long it takes.
+    pub fn unanswered(&self) -> Option<Unanswered> {
+        let life = self.life.as_ref().filter(|_| self.engine == EngineState::Running)?;
+        let last = life.last_view.as_ref().filter(|last| !last.loading && life.unanswered_ms > 0)?;
+        Some(Unanswered {
+            ms: life.unanswered_ms,
+            role: last.role?,
+            replid: last.replid.clone(),
+            offset: last.offset,
+            complete: last.complete,
+        })
+    }
+
     /// Whether the life that ends was given data to load and ended by itself before it had; a configuration that it refused
     /// (`blames_the_start`, by its last words) says nothing about the data.
     pub fn failed_to_load(&self, blames_the_start: impl FnOnce(&Life<H>) -> bool) -> bool {
@@ -428,7 +460,8 @@ impl<H> State<H> {
         let facts = self.facts();
         let life = self.life.as_mut().filter(|life| life.boot == *boot)?;
         let mut view = seen.view;
-        life.heard_ms = now_ms;
+        life.heard(now_ms);
+        life.last_view = None;
         let change = life.whole.look(&view);
         match change {
             Change::None => {}
@@ -503,12 +536,15 @@ impl<H> State<H> {
     pub fn missed(&mut self, boot: &Boot, now_ms: u64, answered: bool, words: &str) -> Option<u64> {
         let life = self.life.as_mut().filter(|life| life.boot == *boot)?;
         if answered {
-            life.heard_ms = now_ms;
+            life.heard(now_ms);
             return None;
         }
+        let asked_ms = now_ms.saturating_sub(life.missed_ms.max(life.heard_ms));
+        life.unanswered_ms += asked_ms.min(LOOK_MS);
+        life.missed_ms = now_ms;
         let silent_ms = now_ms.saturating_sub(life.heard_ms);
         if self.engine == EngineState::Running && silent_ms > SILENT_AFTER_MS && self.view.is_some() {
-            self.view = None;
+            life.last_view = self.view.take();
             self.trouble = format!("the engine does not answer: {words}");
             return Some(silent_ms);
         }
@@ -755,6 +791,7 @@ impl<H> State<H> {
             vocabulary: kagami_protocol::VOCABULARY,
             former_clients: self.life.as_ref().is_some_and(|life| life.former_clients),
             volume: self.volume,
+            unanswered: self.unanswered(),
         }
     }
 
@@ -782,9 +819,12 @@ impl<H> State<H> {
             vocabulary: _,
             former_clients,
             volume,
+            unanswered,
         } = report;
         // How much is left moves all the time.
         let told = |volume: &Volume| (volume.bytes, volume.free_percent());
+        // How long it lasts is told with the next report; that it is called hung now, at once.
+        let hung = |unanswered: &Option<Unanswered>| unanswered.as_ref().map(|each| each.ms >= HUNG_MS);
         let same_record = match (&self.note, record) {
             (Some(a), Some(b)) => same_data(a, b, false),
             (None, None) => true,
@@ -809,6 +849,7 @@ impl<H> State<H> {
             && self.boot == *boot
             && self.last_exit == *last_exit
             && self.trouble == *trouble
+            && hung(&self.unanswered()) == hung(unanswered)
             && self.kept == *kept
             && self.life.as_ref().and_then(|life| life.start.config.as_ref()) == config.as_ref()
     }

@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::config;
 use crate::node::Node;
 use crate::observe;
+use kagami_protocol::Boot;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -102,21 +103,22 @@ pub(crate) async fn end_engine(node: &Node) {
         // It was not saved after all; saying too little is safe.
         node.with_life(&boot, |life| life.durable.equal_at(0));
     }
-    node.kill(&boot);
+    kill_engine(node, &boot).await;
+}
+
+/// Kills the engine. Says whether its life is over; a process that waits in the kernel ends only once it returns from there.
+pub(crate) async fn kill_engine(node: &Node, boot: &Boot) -> bool {
+    node.kill(boot);
     let until = Instant::now() + KILLED_WITHIN;
-    while node.state().life.is_some() && Instant::now() < until {
+    let lives = || node.state().life.as_ref().is_some_and(|life| life.boot == *boot);
+    while lives() && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+    !lives()
 }
 
 /// Sends the last command and waits until the process is gone.
-async fn ended(
-    node: &Node,
-    boot: &kagami_protocol::Boot,
-    client: &Client,
-    words: &[&str],
-    within: Duration,
-) -> bool {
+async fn ended(node: &Node, boot: &Boot, client: &Client, words: &[&str], within: Duration) -> bool {
     let until = Instant::now() + within;
     let gone = || node.state().life.as_ref().is_none_or(|life| life.boot != *boot);
     let shutdown = async {

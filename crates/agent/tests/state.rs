@@ -6,7 +6,7 @@ use kagami_agent::state::{Fence, Life, Seen, State};
 use kagami_agent::version::Version;
 use kagami_protocol::engine_text::Fields;
 use kagami_protocol::{
-    Address, Boot, EngineView, Exit, FENCE_SILENCE_MS, Link, Role, Start, StartData, StartRole,
+    Address, Boot, EngineView, Exit, FENCE_SILENCE_MS, HUNG_MS, Link, Role, Start, StartData, StartRole,
 };
 use std::sync::Arc;
 
@@ -185,4 +185,60 @@ fn a_note_claims_what_a_power_cut_leaves_and_is_closed_by_the_end_of_the_engine_
         next.found_in(kernel.into());
         assert_eq!(next.note.unwrap().closed, closed, "{kernel}");
     }
+}
+
+#[test]
+fn an_engine_that_answers_nothing_is_told_of_with_what_it_said_last() {
+    let mut state = primary();
+    silent(&mut state, 150, 2_000);
+    assert_eq!(state.unanswered(), None, "what it said is still what is so");
+    silent(&mut state, 2_000, 10_200);
+    let hung = state.unanswered().unwrap();
+    assert_eq!((hung.role, hung.replid.as_str(), hung.offset), (Role::Primary, "r", 10));
+    assert!((HUNG_MS..HUNG_MS + 200).contains(&hung.ms), "{}", hung.ms);
+    assert_eq!(state.report("n", false, "1").unanswered, Some(hung));
+    // Any answer is one: an error, too.
+    state.missed(&boot(1), 10_300, true, "BUSY");
+    assert_eq!(state.unanswered(), None);
+    silent(&mut state, 10_350, 11_000);
+    assert!(state.unanswered().unwrap().ms < 1_000);
+    see(&mut state, 11_000, Role::Primary);
+    silent(&mut state, 11_050, 12_000);
+    assert_eq!(state.unanswered(), None);
+}
+
+#[test]
+fn while_the_agent_stood_still_nobody_was_asked() {
+    let mut state = primary();
+    silent(&mut state, 150, 2_500);
+    let before = state.unanswered().unwrap().ms;
+    state.missed(&boot(1), 62_500, false, "no answer within 500 ms");
+    assert!(state.unanswered().unwrap().ms <= before + 1_000);
+}
+
+#[test]
+fn an_engine_that_starts_or_loads_is_not_hung() {
+    let mut state = started(StartRole::Primary { slots: Vec::new(), epoch: 0 });
+    silent(&mut state, 50, 30_000);
+    assert_eq!(state.unanswered(), None, "it has not answered yet");
+
+    let mut state = started(StartRole::Primary { slots: Vec::new(), epoch: 0 });
+    let view = EngineView { role: Some(Role::Primary), loading: true, ..EngineView::default() };
+    let persistence = Persistence::read(&Fields::read("aof_enabled:0\n"));
+    let seen = Seen { view, persistence, sent_ms: 50, wall_sent_ms: 0, wall_answered_ms: 1 };
+    state.take_in(&boot(1), seen, 50, |_| false).unwrap();
+    silent(&mut state, 100, 30_000);
+    assert!(state.view.is_none());
+    assert_eq!(state.unanswered(), None, "it was loading");
+}
+
+#[test]
+fn that_an_engine_is_called_hung_is_told_at_once_and_how_long_it_lasts_is_not() {
+    let mut state = primary();
+    silent(&mut state, 150, 2_500);
+    let told = state.report("n", false, "1");
+    silent(&mut state, 2_500, 9_000);
+    assert!(state.is_told_by(&told));
+    silent(&mut state, 9_000, 10_200);
+    assert!(!state.is_told_by(&told));
 }

@@ -23,7 +23,9 @@ pub const VERSION: u32 = 1;
 /// 2: [`Command::Relink`], [`Link::quiet`], [`Link::parted`], slots that are taken from the gone by [`Command::AssignSlots`].
 ///
 /// 3: [`Command::CloseSlots`], [`EngineView::open_slots`], [`Command::CloseClients`], [`Report::former_clients`].
-pub const VOCABULARY: u32 = 3;
+///
+/// 4: [`Command::End`], [`Report::unanswered`].
+pub const VOCABULARY: u32 = 4;
 /// The TCP port on which an agent takes the operator's connection (mutual TLS).
 pub const AGENT_PORT: u16 = 8379;
 /// The TCP port on which an agent serves `/livez`, `/readyz` and `/metrics` (plain HTTP).
@@ -41,6 +43,12 @@ pub const FENCE_SILENCE_MS: u64 = 1_500;
 /// Twice the silence that the agent allows itself: one whole silence, the time a confirmation may have been under way,
 /// and the agent's own tick.
 pub const FENCE_BOUND_MS: u64 = 3_000;
+/// How long an engine may give its agent no answer before it is called hung, in milliseconds, and is ended where another copy can
+/// serve.
+///
+/// Longer than what a healthy engine may need: a script answers `BUSY` after 5 s (`lua-time-limit`), and no fence (3 s) or election of
+/// the engines' own (their node timeout is 5 s at most) is under way any more.
+pub const HUNG_MS: u64 = 10_000;
 /// How long an election of the living primaries may take before it is called lost, in milliseconds.
 ///
 /// Votes come within tens of milliseconds of the request (measured: 5–106 ms to the first write) or not at all.

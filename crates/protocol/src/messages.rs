@@ -239,6 +239,12 @@ pub enum Command {
         #[serde(default)]
         unwritten: bool,
     },
+    /// Ends by force (`SIGKILL`) an engine that does not answer, and parks the node. Refused if it has given any answer within
+    /// that time, the last look being one of just now.
+    End {
+        /// For how long it must have given no answer, in milliseconds.
+        unanswered_ms: u64,
+    },
     /// `CLUSTER FORGET` of each id; an id that is not known (any more) counts as done.
     Forget {
         /// Cluster node ids.
@@ -553,6 +559,9 @@ pub struct Report {
     /// How full the node's volume is; `None` without one, and from an agent that does not say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<Volume>,
+    /// The engine's process lives and answers nothing; `None` while it answers, loads or starts, and from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<Unanswered>,
 }
 
 /// The file system that a data directory is on.
@@ -576,6 +585,22 @@ impl Volume {
     pub fn is_short(&self) -> bool {
         self.free_percent() < crate::VOLUME_SHORT_PERCENT
     }
+}
+
+/// An engine that gives its agent no answer of any kind (an error is one, too), and what it said last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unanswered {
+    /// For how long it was asked in vain, in milliseconds; while the agent itself stood still nobody was asked.
+    pub ms: u64,
+    /// Its role.
+    pub role: Role,
+    /// Its history.
+    pub replid: String,
+    /// How far it was.
+    pub offset: i64,
+    /// Whether it held a whole copy.
+    pub complete: bool,
 }
 
 impl Report {

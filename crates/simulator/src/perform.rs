@@ -307,6 +307,12 @@ impl World {
                 self.end_engine(pod);
                 done("parked")
             }
+            Command::End { .. } => {
+                self.end_script(pod);
+                self.judge_park(pod);
+                self.engine_ended(pod, Some(9), None, "ended by force", false);
+                done("ended by force")
+            }
             Command::Forget { ids } => {
                 let mut refused = Vec::new();
                 for id in ids {
@@ -454,6 +460,7 @@ fn short(command: &Command) -> &'static str {
         Command::Promote { force: true, .. } => "promote by election",
         Command::Promote { .. } => "promote",
         Command::Park { .. } => "park",
+        Command::End { .. } => "end by force",
         Command::Forget { .. } => "forget",
         Command::PauseWrites { .. } => "pause writes",
         Command::ResumeWrites => "resume writes",

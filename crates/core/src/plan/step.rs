@@ -307,6 +307,7 @@ fn brief(command: &Command) -> String {
         Command::Promote { force: true, .. } => "ask for an election".into(),
         Command::Promote { min_offset, .. } => format!("promote, offset at least {min_offset:?}"),
         Command::Park { unwritten } => if *unwritten { "park if unwritten" } else { "park" }.into(),
+        Command::End { .. } => "end by force".into(),
         Command::Forget { ids } => format!("forget {}", ids.len()),
         Command::PauseWrites { ms } => format!("pause writes {ms} ms"),
         Command::ResumeWrites => "resume writes".into(),
