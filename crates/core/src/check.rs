@@ -5,7 +5,7 @@
 use crate::desired::{ClusterMode, Desired};
 use crate::observed::{Agent, CopyChoice, Life, Observed, Rebirth, own_slots};
 use crate::plan::{Act, Plan, RaiseTerm};
-use kagami_protocol::{Address, Command, EngineState, Role, StartData, StartRole};
+use kagami_protocol::{Address, Command, EngineState, HUNG_MS, Role, StartData, StartRole};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a plan would break, in words; empty for a good plan.
@@ -72,6 +72,9 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                         {
                             notes.push(format!("P1: {node} would copy a lesser one over its own, {why}"));
                         }
+                    }
+                    Command::End { unanswered_ms } => {
+                        ends(group, observed, plan, shard, node, *unanswered_ms, &mut notes);
                     }
                     Command::AssignSlots { slots, from, .. } => {
                         assigns(group, observed, plan, shard, node, (slots, from), &mut notes);
@@ -265,6 +268,68 @@ fn parks(
     let kept = voided && observed.report(node).is_some_and(|report| report.persistent);
     if !(asked || kept || makes_way && spared || choice(observed, node) == Some(CopyChoice::PutAside)) {
         notes.push(format!("P1: {node} holds a whole copy and would be parked"));
+    }
+}
+
+/// P1, P3: an engine is ended by force only if it stands still by its agent's word, and another that stays holds what it held.
+fn ends(
+    group: &Desired,
+    observed: &Observed,
+    plan: &Plan,
+    shard: &str,
+    node: &str,
+    unanswered_ms: u64,
+    notes: &mut Vec<String>,
+) {
+    let report = observed.report(node);
+    let hung = report.filter(|report| report.state == EngineState::Running && report.engine.is_none());
+    let hung = hung.and_then(|report| report.unanswered.as_ref());
+    let Some(hung) = hung.filter(|hung| hung.ms.min(unanswered_ms) >= HUNG_MS) else {
+        notes.push(format!("P3: {node} is to be ended by force and is not known to stand still"));
+        return;
+    };
+    if !hung.complete {
+        return;
+    }
+    let others = || {
+        let nodes = group.shards.iter().filter(|each| each.id == shard).flat_map(|each| &each.nodes);
+        nodes.map(|each| each.name.as_str()).filter(|each| *each != node)
+    };
+    let began_anew = !rebirths(observed, plan, shard).1.is_empty();
+    let serves = |each: &str| {
+        observed.leases.get(shard).is_some_and(|lease| {
+            lease.holder == each && observed.report(each).is_some_and(|report| report.boot == lease.boot)
+        }) && observed.engine(each).is_some_and(|engine| engine.role == Some(Role::Primary))
+    };
+    let reached = others()
+        .filter_map(|each| {
+            let engine = observed.engine(each).filter(|engine| engine.complete && !engine.loading)?;
+            let pod = observed.nodes.get(each)?.pod.as_ref()?;
+            let stays = !pod.deleting && !observed.report(each)?.terminating;
+            let own = engine.replid == hung.replid && engine.offset >= hung.offset;
+            let grown = engine.replid2 == hung.replid && engine.second_offset > hung.offset;
+            let later = serves(each) && !began_anew && of_term(observed, each) > of_term(observed, node);
+            (stays && (own || grown || later)).then_some(engine.offset)
+        })
+        .max();
+    let Some(reached) = reached else {
+        notes.push(format!("P1: {node} is to be ended by force and nobody is known to hold what it holds"));
+        return;
+    };
+    let further = |each: &&str| match observed.nodes.get(*each).map(|seen| &seen.agent) {
+        Some(Agent::Silent { last, .. }) => {
+            let ended = observed.ended(each, &last.boot);
+            let engine = last.engine.as_ref().filter(|engine| engine.complete && !ended);
+            engine.is_some_and(|engine| engine.replid == hung.replid && engine.offset > reached)
+        }
+        _ => false,
+    };
+    if !others().any(serves)
+        && let Some(further) = others().find(further)
+    {
+        notes.push(format!(
+            "P1: {node} is to be ended by force while {further} was further and cannot be asked"
+        ));
     }
 }
 

@@ -148,6 +148,7 @@ fn severity(reason: Reason) -> usize {
         Reason::NoLiveCopy,
         Reason::CopyHeld,
         Reason::DataCannotBeLoaded,
+        Reason::EngineHung,
         Reason::FencingPrimary,
         Reason::PrimaryDown,
         Reason::NameConflict,

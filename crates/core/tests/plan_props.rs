@@ -156,6 +156,9 @@ fn node_line(shard: usize, nodes: usize, cluster: bool) -> impl Strategy<Value =
         1 => data,
         1 => Just("starting".to_owned()),
         1 => Just("mute".to_owned()),
+        1 => (9_000..70_000u64, any::<bool>(), 0..200i64).prop_map(|(ms, primary, offset)| {
+            format!("hung {ms} {} {offset}", if primary { "primary" } else { "replica" })
+        }),
     ];
     let pod = prop_oneof![
         8 => Just(""),

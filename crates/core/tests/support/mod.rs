@@ -31,7 +31,7 @@ use kagami_core::observed::{
 use kagami_core::plan::{Act, Frozen, Plan, Setting, Tied, plan};
 use kagami_core::slots::SlotSet;
 use kagami_protocol::{
-    Boot, ClusterNode, ClusterView, EngineState, EngineView, Link, Record, Report, Role, Shared,
+    Boot, ClusterNode, ClusterView, EngineState, EngineView, Link, Record, Report, Role, Shared, Unanswered,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -150,6 +150,7 @@ pub(crate) fn parked(node: &str, run: u32, volumes: bool) -> Report {
         vocabulary: kagami_protocol::VOCABULARY,
         former_clients: false,
         volume: None,
+        unanswered: None,
     }
 }
 
@@ -390,6 +391,17 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                 let cluster = engine.as_mut().unwrap().cluster.as_mut().unwrap();
                 (cluster.my_epoch, cluster.current_epoch) = (epoch, epoch);
                 cluster.nodes.first_mut().unwrap().epoch = epoch;
+            }
+            // Nothing that its agent asked was answered for so long; before, it was a primary or a replica at an offset.
+            "hung" => {
+                report.state = EngineState::Running;
+                report.unanswered = Some(Unanswered {
+                    ms: words.number(),
+                    role: if words.next() == "primary" { Role::Primary } else { Role::Replica },
+                    replid: "h".into(),
+                    offset: words.number(),
+                    complete: true,
+                });
             }
             "boot" => run = words.number(),
             "term" => report.term = words.number(),

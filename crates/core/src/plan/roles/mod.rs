@@ -6,6 +6,7 @@
 
 mod claims;
 mod copies;
+mod hung;
 mod office;
 mod promotion;
 mod rebirth;
@@ -40,11 +41,9 @@ pub(super) fn rule(
     plan: &mut Plan,
 ) -> Option<Primary> {
     let view = View { group, index, shard, observed };
-    let Some(lease) = observed.leases.get(&shard.id) else { return view.birth(plan) };
-    if let Some(primary) = view.serving(lease) {
-        return view.keep(lease, primary, plan);
-    }
-    view.not_serving(lease, plan)
+    let primary = view.office(plan);
+    view.end_hung(primary.as_ref(), plan);
+    primary
 }
 
 /// One shard as the rules see it.
@@ -56,6 +55,15 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    /// Who has the role, or is to have it.
+    fn office(&self, plan: &mut Plan) -> Option<Primary> {
+        let Some(lease) = self.observed.leases.get(&self.shard.id) else { return self.birth(plan) };
+        if let Some(primary) = self.serving(lease) {
+            return self.keep(lease, primary, plan);
+        }
+        self.not_serving(lease, plan)
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = &str> {
         self.shard.nodes.iter().map(|node| node.name.as_str())
     }

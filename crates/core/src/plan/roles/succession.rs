@@ -115,6 +115,9 @@ impl View<'_> {
             }
             EngineState::Running => {
                 let Some(engine) = &report.engine else {
+                    if self.hung(&lease.holder).is_some() {
+                        return None;
+                    }
                     plan.wait(
                         Reason::NodeUnknown,
                         &lease.holder,
