@@ -162,6 +162,16 @@ impl World {
                     self.freeze(pod, ms);
                 }
             }
+            Fault::FreezeEngine { shard, primary, ms } => {
+                let shard = shard % self.shape.shards;
+                let lead = self.primary_of(shard);
+                let other = self.engines_of(shard).find(|pod| Some(*pod) != lead);
+                if let Some(pod) = if primary { lead } else { other } {
+                    let place = &mut self.pods[pod];
+                    place.hung_until = place.hung_until.max(now + ms);
+                    place.thawed_ms = place.thawed_ms.max(place.hung_until);
+                }
+            }
             Fault::KillOperator { operator } => self.kill_operator(operator % self.operators.len()),
             Fault::KillLeaderAt { request } => {
                 let leader = self.leader().unwrap_or(0);
@@ -297,6 +307,7 @@ impl World {
         }
         for pod in &mut self.pods {
             pod.frozen_until = pod.frozen_until.min(self.now);
+            pod.hung_until = pod.hung_until.min(self.now);
             pod.thawed_ms = pod.thawed_ms.min(self.now);
         }
         for operator in &mut self.operators {

@@ -123,11 +123,7 @@ impl World {
         let mut first: Option<usize> = None;
         let mut second: Option<usize> = None;
         for (index, place) in self.pods.iter().enumerate() {
-            if place.shard != shard
-                || place.gone
-                || place.frozen_until > now
-                || now < place.thawed_ms + THAW_MS
-            {
+            if place.shard != shard || place.gone || place.is_still(now) || now < place.thawed_ms + THAW_MS {
                 continue;
             }
             let Some(engine) = &place.engine else { continue };
@@ -229,7 +225,7 @@ impl World {
                 && state.view.as_ref().is_some_and(|view| view.complete && !view.loading)
         });
         whole
-            && place.frozen_until <= self.now
+            && !place.is_still(self.now)
             // What was told while an order was on its way could not be known.
             && self.whole_since(leader, &place.node).is_some_and(|since| self.now >= since + KNOWN_MS)
             && self.machines[place.machine].up
@@ -397,7 +393,9 @@ impl World {
         let slot = self.slot_of(shard);
         // Whoever has just been promoted has nobody in sync yet by its own word: replicas come to it within moments.
         let settled = self.judge.serving_since.get(shard).is_some_and(|since| self.now >= since + 1_000);
-        let serves = settled && place.engine.as_ref().is_some_and(|engine| engine.writable(self.now, slot));
+        // Whoever stands still can hand over to nobody.
+        let moves = settled && !place.is_still(self.now);
+        let serves = moves && place.engine.as_ref().is_some_and(|engine| engine.writable(self.now, slot));
         // After a gap the primary is to have the replica back first (one side of a lost connection may still hold it to be up), and
         // its agent looks each second.
         let online: Vec<String> = place.engine.as_ref().map_or_else(Vec::new, |engine| {

@@ -702,6 +702,7 @@ impl World {
             wake_ms: Ms::MAX,
             volume,
             frozen_until: 0,
+            hung_until: 0,
             thawed_ms: 0,
             gone: false,
             kill_at: None,

@@ -58,6 +58,8 @@ pub enum Fault {
     Freeze { machine: usize, ms: u64 },
     /// The engine and agent of one node stand still.
     FreezeNode { node: usize, ms: u64 },
+    /// The engine alone of the shard's primary, or of one of its replicas, stands still.
+    FreezeEngine { shard: usize, primary: bool, ms: u64 },
     /// The operator's process is killed, and started again by the kubelet.
     KillOperator { operator: usize },
     /// The leader's process is killed just before it sends its k-th request from now on.
@@ -109,6 +111,7 @@ impl Fault {
             Self::Part { .. } => "partition",
             Self::Freeze { .. } => "freeze machine",
             Self::FreezeNode { .. } => "freeze node",
+            Self::FreezeEngine { .. } => "freeze engine",
             Self::KillOperator { .. } => "kill operator",
             Self::KillLeaderAt { .. } => "kill at request",
             Self::FreezeOperator { .. } => "freeze operator",
@@ -129,7 +132,7 @@ impl Fault {
 }
 
 /// The names of all faults, in the order of the table.
-pub const FAULTS: [&str; 28] = [
+pub const FAULTS: [&str; 29] = [
     "kill engine",
     "kill primary",
     "kill container",
@@ -144,6 +147,7 @@ pub const FAULTS: [&str; 28] = [
     "partition",
     "freeze machine",
     "freeze node",
+    "freeze engine",
     "kill operator",
     "kill at request",
     "freeze operator",
@@ -189,6 +193,9 @@ pub struct Timed {
 
 /// For how long a fault that is aimed waits for its phase.
 pub const AIM_MS: u64 = 4_000;
+
+/// Tells the chance of what was added to schedules from theirs.
+const ENGINES_FREEZE: u64 = 0x6875_6e67;
 
 /// What a group is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -340,6 +347,14 @@ impl Script {
                 };
                 faults.push(Timed { at_ms: at_ms + chance.below(800), phase: Some(Phase::Deletion), fault });
             }
+        }
+        // Drawn apart, so that the other schedules are what they were before there was this fault.
+        let mut apart = Chance::new(seed ^ ENGINES_FREEZE);
+        if apart.per_mille(200) {
+            let shard = apart.below(shape.shards as u64) as usize;
+            let primary = apart.per_mille(700);
+            let ms = apart.between(500, 40_000);
+            faults.push(timed(apart.below(at_ms), Fault::FreezeEngine { shard, primary, ms }));
         }
         faults.sort_by_key(|timed| timed.at_ms);
         Self { seed, shape, faults }

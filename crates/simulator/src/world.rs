@@ -19,6 +19,8 @@ type Body = <Engine as Model>::Body;
 
 /// 2026-06-01T00:00:00Z, when every simulation begins.
 pub const BEGAN_MS: i64 = 1_780_272_000_000;
+/// How soon it is seen that a hung engine goes on, or was ended.
+const HUNG_STEP_MS: Ms = 100;
 
 /// Something that happens at a time.
 #[derive(Debug)]
@@ -116,6 +118,8 @@ pub struct Pod {
     pub volume: String,
     /// It stands still until then.
     pub frozen_until: Ms,
+    /// Its engine alone stands still until then.
+    pub hung_until: Ms,
     /// When it went on for the last time.
     pub thawed_ms: Ms,
     /// The sandbox is gone.
@@ -126,6 +130,13 @@ pub struct Pod {
     pub ended_ms: Option<i64>,
     /// Until when its engine's writes count as taken by a command that Kagami gave.
     pub made_primary_ms: Option<Ms>,
+}
+
+impl Pod {
+    /// Whether its engine stands still, with its agent or without.
+    pub fn is_still(&self, now: Ms) -> bool {
+        self.frozen_until.max(self.hung_until) > now
+    }
 }
 
 /// A machine.
@@ -345,6 +356,14 @@ impl World {
             Event::Closed { line, at_operator: false } => self.lines.get(line).map(|line| line.pod),
             _ => None,
         };
+        let of_engine = matches!(
+            event,
+            Event::Tick { .. } | Event::Packet { .. } | Event::Broken { .. } | Event::Request { .. }
+        );
+        // In steps, because it may be killed before it goes on; all that waits keeps its order.
+        let hung_until = pod
+            .filter(|pod| of_engine && self.pods[*pod].hung_until > self.now)
+            .map_or(0, |pod| self.pods[pod].hung_until.min((self.now / HUNG_STEP_MS + 1) * HUNG_STEP_MS));
         let operator = match event {
             Event::Dial { operator, .. }
             | Event::Answered { operator, .. }
@@ -359,6 +378,7 @@ impl World {
         };
         let until = pod
             .map_or(0, |pod| self.pods[pod].frozen_until)
+            .max(hung_until)
             .max(operator.map_or(0, |operator| self.operators[operator].frozen_until));
         (until > self.now).then_some(until)
     }
@@ -474,6 +494,9 @@ impl World {
 
     /// A command of the agent.
     pub fn command(&mut self, pod: usize, words: &[&str]) -> Reply {
+        if self.pods[pod].hung_until > self.now {
+            return Reply::Error("the engine does not answer".into());
+        }
         let reply = self.engine(pod, |engine, now, out| engine.command(now, words, out));
         reply.unwrap_or_else(|| Reply::Error("the engine does not answer".into()))
     }

@@ -124,6 +124,10 @@ impl World {
         let Some(engine) = place.engine.take() else { return };
         place.engine_life += 1;
         place.made_primary_ms = None;
+        if place.hung_until > self.now {
+            place.hung_until = 0;
+            place.thawed_ms = place.frozen_until;
+        }
         let disk = engine.disk(power);
         if let Some(volume) = self.volumes.get_mut(&place.volume) {
             volume.data = disk;

@@ -6,6 +6,9 @@ use crate::world::{Event, World};
 use kagami_agent::state::{Seen, State, same_data};
 use kagami_protocol::Refused;
 
+/// How long a look waits for an answer.
+const ANSWER_WITHIN_MS: Ms = 500;
+
 impl World {
     /// Looks soon and often for a while.
     pub fn expect_movement(&mut self, pod: usize, for_ms: u64) {
@@ -39,7 +42,8 @@ impl World {
             return;
         }
         self.look(pod);
-        if self.pods[pod].agent.as_ref().is_some_and(|agent| agent.doing.is_none()) {
+        let idle = self.pods[pod].agent.as_ref().is_some_and(|agent| agent.doing.is_none());
+        if idle && self.pods[pod].hung_until <= self.now {
             self.settle(pod);
             self.judge_source(pod);
         }
@@ -54,7 +58,8 @@ impl World {
         } else {
             pause
         };
-        self.look_at(pod, pause);
+        let in_vain = if self.pods[pod].hung_until > self.now { ANSWER_WITHIN_MS } else { 0 };
+        self.look_at(pod, pause + in_vain);
     }
 
     /// Writes the note whenever it changed in more than the offset, and each second when the data moved.
@@ -80,6 +85,14 @@ impl World {
     /// Looks once and takes in what was seen.
     pub fn look(&mut self, pod: usize) {
         let now = self.now;
+        if self.pods[pod].engine.is_some() && self.pods[pod].hung_until > now {
+            let now = self.agent_ms(pod);
+            self.change(pod, |state| {
+                let boot = state.boot.clone();
+                state.missed(&boot, now, false, "no answer")
+            });
+            return;
+        }
         let Some(engine) = self.pods[pod].engine.as_ref() else { return };
         let view = engine.view(now);
         let persistence = engine.persistence(now);
