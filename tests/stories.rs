@@ -9,6 +9,8 @@ mod support;
 mod bad_input;
 #[path = "families/deletion.rs"]
 mod deletion;
+#[path = "families/hung.rs"]
+mod hung;
 #[path = "families/kills.rs"]
 mod kills;
 #[path = "families/outage.rs"]
