@@ -69,9 +69,11 @@ async fn a_full_volume_is_told_of_and_loses_nothing_that_was_confirmed() {
     };
     assert!(refused.to_string().contains("MISCONF"), "{refused}");
     let told = operator
-        .until("the failed write", |report| report.engine.as_ref().is_some_and(|engine| engine.write_failed))
+        .until("the failed write and how little is left", |report| {
+            left(report) < 5 && report.engine.as_ref().is_some_and(|engine| engine.write_failed)
+        })
         .await;
-    assert!(told.is_short() && left(&told) < 5, "{:?}", told.volume);
+    assert!(told.is_short(), "{:?}", told.volume);
     let metrics = node.http("/metrics").await.1;
     assert!(metrics.contains("kagami_agent_engine_write_failed 1\n"), "{metrics}");
 

@@ -225,7 +225,7 @@ fn an_engine_that_starts_or_loads_is_not_hung() {
     let mut state = started(StartRole::Primary { slots: Vec::new(), epoch: 0 });
     let view = EngineView { role: Some(Role::Primary), loading: true, ..EngineView::default() };
     let persistence = Persistence::read(&Fields::read("aof_enabled:0\n"));
-    let seen = Seen { view, persistence, sent_ms: 50, wall_sent_ms: 0, wall_answered_ms: 1 };
+    let seen = Seen { view, counted: vec![], persistence, sent_ms: 50, wall_sent_ms: 0, wall_answered_ms: 1 };
     state.take_in(&boot(1), seen, 50, |_| false).unwrap();
     silent(&mut state, 100, 30_000);
     assert!(state.view.is_none());

@@ -143,7 +143,7 @@ fn waits(seen: &Seen<'_>) -> Vec<Wait> {
 
 /// How much a reason matters to the person on call; lower is worse.
 fn severity(reason: Reason) -> usize {
-    const ORDER: [Reason; 33] = [
+    const ORDER: [Reason; 34] = [
         Reason::BugRefused,
         Reason::NoLiveCopy,
         Reason::CopyHeld,

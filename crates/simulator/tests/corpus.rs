@@ -170,8 +170,8 @@ fn each_planted_bug_is_found() {
         (Mutant::TwoLeaders, 38),
         (Mutant::EmptyPrimaryServes, 6),
         (Mutant::SourceAlwaysOpen, 1),
-        (Mutant::NoFences, 9),
-        (Mutant::ActsBeforeIntent, 1),
+        (Mutant::NoFences, 40),
+        (Mutant::ActsBeforeIntent, 3),
     ];
     for (mutant, seed) in found {
         let script = Script::draw(seed, None);
