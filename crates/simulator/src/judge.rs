@@ -66,21 +66,18 @@ impl World {
             return Phase::Deletion;
         }
         for shard in 0..self.shape.shards {
-            let name = format!("g-{:04}", shard + 1);
-            let Some(lease) = self.kube.leases.get(&name) else { return Phase::Forming };
-            let annotations = &lease["metadata"]["annotations"];
-            if annotations[kagami_core::build::SERVED] != "true" {
+            let Some(term) = self.kube.term(shard) else { return Phase::Forming };
+            if !term.served {
                 return Phase::Forming;
             }
-            let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+            let holder = &*term.holder;
             let slot = self.slot_of(shard);
             let serves = self.engines_of(shard).any(|pod| {
                 self.pods[pod].node == holder
                     && self.pods[pod].engine.as_ref().is_some_and(|e| e.writable(self.now, slot))
             });
             if !serves {
-                let cause = annotations["elasticache.kagami.dev/cause"].as_str();
-                if cause == Some("handover") {
+                if term.handover {
                     return Phase::Handover;
                 }
                 let whole = |pod| {

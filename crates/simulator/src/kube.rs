@@ -9,14 +9,16 @@ use crate::script::{Party, Shape};
 use crate::world::{Event, Pod, World};
 use kagami_api::names;
 use kagami_api::v1alpha1::ReplicationGroup;
-use kagami_core::build::NODE_ANNOTATION;
+use kagami_core::build::{NODE_ANNOTATION, SERVED};
 use kagami_core::leader::LeaseView;
 use kagami_core::observed::{Kind, Machine, ObjectKey, PodView};
 use kagami_cycle::{ApiError, Target};
 use kagami_protocol::Shared;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 const CONTROL_MS: Ms = 100;
@@ -86,10 +88,28 @@ pub struct ApiPod {
     backoff_ms: Ms,
 }
 
+/// What a shard's lease says.
+#[derive(Debug)]
+pub struct Term {
+    /// The term, where a holder is named.
+    pub number: Option<u64>,
+    /// The holder.
+    pub holder: String,
+    /// The shard has served.
+    pub served: bool,
+    /// It began by a handover.
+    pub handover: bool,
+}
+
+/// A lease, and what it said when it was read.
+type Read = (Shared<Value>, Rc<Term>);
+
 /// The apiserver and what it holds.
 #[derive(Default)]
 pub struct Kube {
     version: u64,
+    lease_names: Vec<String>,
+    terms: RefCell<BTreeMap<usize, Read>>,
     /// The group.
     pub group: Option<Arc<ReplicationGroup>>,
     /// Its children.
@@ -116,7 +136,8 @@ fn failure(code: u16, message: impl Into<String>) -> ApiError {
 impl Kube {
     /// With the group applied.
     pub fn new(shape: &Shape) -> Self {
-        let mut kube = Self { version: 100, ..Self::default() };
+        let lease_names = (1..=shape.shards).map(|shard| format!("g-{shard:04}")).collect();
+        let mut kube = Self { version: 100, lease_names, ..Self::default() };
         kube.apply_group(shape, shape.nodes, false);
         kube
     }
@@ -169,9 +190,27 @@ impl Kube {
 
     /// A shard's term and holder, by its index.
     pub fn term_of(&self, shard: usize) -> Option<(u64, String)> {
-        let lease = self.leases.get(&format!("g-{:04}", shard + 1))?;
-        let spec = lease.get("spec")?;
-        Some((spec.get("leaseTransitions")?.as_u64()?, spec.get("holderIdentity")?.as_str()?.to_owned()))
+        let term = self.term(shard)?;
+        Some((term.number?, term.holder.clone()))
+    }
+
+    /// What a shard's lease says, by the shard's index; read again only where it has changed.
+    pub fn term(&self, shard: usize) -> Option<Rc<Term>> {
+        let lease = self.leases.get(self.lease_names.get(shard)?)?;
+        let mut terms = self.terms.borrow_mut();
+        if let Some((_, term)) = terms.get(&shard).filter(|(read, _)| read.same(lease)) {
+            return Some(term.clone());
+        }
+        let (spec, annotations) = (&lease["spec"], &lease["metadata"]["annotations"]);
+        let holder = spec["holderIdentity"].as_str();
+        let term = Rc::new(Term {
+            number: spec["leaseTransitions"].as_u64().filter(|_| holder.is_some()),
+            holder: holder.unwrap_or_default().to_owned(),
+            served: annotations[SERVED] == "true",
+            handover: annotations["elasticache.kagami.dev/cause"] == "handover",
+        });
+        terms.insert(shard, (lease.clone(), term.clone()));
+        Some(term)
     }
 
     /// The cache nodes whose pods are bound to a machine.

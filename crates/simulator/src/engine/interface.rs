@@ -30,8 +30,19 @@ pub struct Ip(pub u32);
 
 impl fmt::Display for Ip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [_, a, b, c] = self.0.to_be_bytes();
-        write!(f, "10.{a}.{b}.{c}")
+        let mut text = *b"10.           ";
+        let mut end = 2;
+        for byte in &self.0.to_be_bytes()[1..] {
+            text[end] = b'.';
+            for (least, tens) in [(100, 100), (10, 10), (0, 1)] {
+                if *byte >= least {
+                    end += 1;
+                    text[end] = b'0' + byte / tens % 10;
+                }
+            }
+            end += 1;
+        }
+        f.write_str(std::str::from_utf8(&text[..end]).unwrap_or_default())
     }
 }
 

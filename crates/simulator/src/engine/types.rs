@@ -15,10 +15,17 @@ pub(crate) struct Addr {
     pub(crate) bus_port: u16,
 }
 
-/// Forty hexadecimal digits, kept as a number whose order is the order of the digits.
+/// Forty hexadecimal digits, kept as a number whose order is the order of the digits. Each look prints some: by hand.
 fn forty_digits(id: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let tail = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (id >> 29);
-    write!(f, "{id:016x}{tail:016x}{:08x}", (tail >> 17) & 0xffff_ffff)
+    let tail = if id == 0 { 0 } else { id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (id >> 29) };
+    let mut text = [0; 40];
+    let words = [(0, 16, id), (16, 16, tail), (32, 8, (tail >> 17) & 0xffff_ffff)];
+    for (from, width, word) in words {
+        for (index, digit) in text[from..from + width].iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(word >> (4 * (width - 1 - index)) & 0xf) as usize];
+        }
+    }
+    f.write_str(std::str::from_utf8(&text).unwrap_or_default())
 }
 
 macro_rules! forty {
@@ -29,7 +36,7 @@ macro_rules! forty {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                if self.0 == 0 { write!(f, "{:040}", 0) } else { forty_digits(self.0, f) }
+                forty_digits(self.0, f)
             }
         }
 
@@ -148,6 +155,8 @@ mod tests {
         let ids: Vec<String> = [1, 2, 1 << 40, u64::MAX].map(|n| NodeId(n).to_string()).to_vec();
         assert!(ids.iter().all(|id| id.len() == 40) && ids.is_sorted());
         assert_eq!(ids[2].parse(), Ok(NodeId(1 << 40)));
+        assert_eq!(NodeId(0).to_string(), "0".repeat(40));
+        assert_eq!(NodeId(0xabc).to_string(), "0000000000000abc5b7ea332638bf16c519931c5");
         assert_eq!("0000000000000001".repeat(3)[..40].parse::<NodeId>(), Err(()));
         assert_eq!("x".parse::<NodeId>(), Err(()));
     }
