@@ -17,7 +17,7 @@ use kagami_protocol::Shared;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -40,36 +40,6 @@ pub struct Snapshot {
     pub pods: BTreeMap<String, PodView>,
     /// Machines.
     pub machines: BTreeMap<String, Machine>,
-}
-
-impl Snapshot {
-    /// What a later list does not show any more.
-    pub fn gone_in(&self, later: &Self) -> Vec<Update> {
-        let children = self.children.keys().filter(|key| !later.children.contains_key(*key));
-        let leases = self.leases.keys().filter(|name| !later.leases.contains_key(*name));
-        let pods = self.pods.keys().filter(|node| !later.pods.contains_key(*node));
-        children
-            .map(|key| Update::Child(key.clone(), None))
-            .chain(leases.map(|name| Update::Lease(name.clone(), None)))
-            .chain(pods.map(|node| Update::Pod(node.clone(), None)))
-            .collect()
-    }
-
-    /// All of it, one by one.
-    pub fn updates(&self) -> Vec<Update> {
-        let mut updates = vec![Update::Group(self.group.clone())];
-        updates.extend(
-            self.children.iter().map(|(key, object)| Update::Child(key.clone(), Some(object.clone()))),
-        );
-        updates.extend(
-            self.leases.iter().map(|(name, object)| Update::Lease(name.clone(), Some(object.clone()))),
-        );
-        updates.extend(self.pods.iter().map(|(node, view)| Update::Pod(node.clone(), Some(view.clone()))));
-        updates.extend(
-            self.machines.iter().map(|(name, machine)| Update::Machine(name.clone(), machine.clone())),
-        );
-        updates
-    }
 }
 
 /// A pod as the apiserver knows it.
@@ -124,8 +94,6 @@ pub struct Kube {
     pub leader: Option<LeaseView>,
     /// Requests fail until then.
     pub trouble_until: Ms,
-    /// What it held some moments ago.
-    pub past: VecDeque<(Ms, Snapshot)>,
     uids: u64,
 }
 
@@ -465,13 +433,6 @@ impl World {
     /// StatefulSets, the scheduler, the garbage collector.
     pub fn control(&mut self) {
         self.at(CONTROL_MS, Event::Control);
-        if self.now / 1_000 != (self.now - CONTROL_MS.min(self.now)) / 1_000 {
-            let snapshot = self.kube.snapshot();
-            self.kube.past.push_back((self.now, snapshot));
-            if self.kube.past.len() > 8 {
-                self.kube.past.pop_front();
-            }
-        }
         for machine in 0..self.machines.len() {
             if self.now.saturating_sub(self.machines[machine].heard_ms) > NOT_READY_MS {
                 self.show_machine(machine, false);

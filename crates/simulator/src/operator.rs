@@ -329,38 +329,11 @@ impl World {
 
     // Watches.
 
-    /// The first list; from a cache that is behind, where watches are late.
+    /// The first list: a leader reads it from the store itself (`src/stores.rs`), so only what comes after it may be late.
     fn list(&mut self, operator: usize, process: u64) {
-        let now = self.now;
-        let late = self.operators[operator].lag_until > now;
         let current = self.kube.snapshot();
-        let stale = if late {
-            self.kube.past.iter().min_by_key(|(at, _)| *at).map(|(_, past)| past.clone())
-        } else {
-            None
-        };
-        let behind = stale.is_some();
-        let until = self.operators[operator].lag_until;
         let Some(own) = self.process(operator, process) else { return };
-        let missed: Vec<Update> = stale.iter().flat_map(|stale| stale.gone_in(&current)).collect();
-        own.cache = stale.unwrap_or_else(|| current.clone());
-        if behind {
-            for update in missed.into_iter().chain(current.updates()) {
-                self.counter += 1;
-                let number = self.counter;
-                // Each kind of object has a watch of its own, and is late by itself.
-                let stream = update.stream();
-                let Some(own) = self.process(operator, process) else { return };
-                let at = match own.last_shown.get(&stream) {
-                    Some(at) => *at,
-                    None => now + self.chance.below(until - now + 1),
-                };
-                let Some(own) = self.process(operator, process) else { return };
-                own.last_shown.insert(stream, at);
-                own.inbox.insert(number, update);
-                self.when(at, Event::Shown { operator, process, number });
-            }
-        }
+        own.cache = current;
         self.wake(operator, process, 1);
     }
 
