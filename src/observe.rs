@@ -134,13 +134,13 @@ impl Here<'_> {
 /// What matters of a machine.
 pub(crate) fn machine(node: &Node) -> Machine {
     let spec = node.spec.clone().unwrap_or_default();
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let condition = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-    let since = condition.and_then(|condition| condition.last_transition_time.as_ref());
+    let ready =
+        node.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        });
     Machine {
         zone: node.labels().get(names::LABEL_ZONE).cloned(),
-        ready: condition.is_some_and(|condition| condition.status == "True"),
-        ready_since_ms: since.map_or(i64::MAX, |time| time.0.as_millisecond()),
+        ready,
         unschedulable: spec.unschedulable.unwrap_or(false),
         out_of_service: spec
             .taints

@@ -103,43 +103,6 @@ async fn p8_a_zone_that_is_gone_for_good_moves_its_copy_to_a_zone_without_one() 
 
 #[tokio::test]
 #[ignore = "needs a cluster with the operator"]
-async fn a_replica_without_a_volume_moves_back_to_its_zone_once_that_has_machines_again() -> Result<()> {
-    tell("back-home", Sharing::Alone, seconds(700), async |story| {
-        operator::well(story).await?;
-        let zone = "ap-northeast-1b";
-        ensure!(!zones(story).await?.values().any(|present| present == zone), "{zone} has a machine already");
-        let outcome = async {
-            cluster::add_machine(EXTRA, zone).await?;
-            let mut spec = over_two_zones(story, "ap-northeast-1a", zone).await?;
-            spec["kubernetes"].as_object_mut().context("no kubernetes")?.remove("storage");
-            let group = Group::apply(story, "home", &spec).await?;
-            group.settled(seconds(120)).await?;
-            let mut keys = Keys::of(&group, 1);
-            keys.fill(200).await?;
-            cluster::remove_machine(EXTRA).await?;
-            story.say(group.event("CacheNodeReplaceStarted", seconds(240)).await?);
-            group.settled(seconds(240)).await?;
-            let away = group.node("home-0001-002").await?;
-            ensure!(away.machine != EXTRA, "it was not replaced: {away:?}");
-            cluster::add_machine(EXTRA, zone).await?;
-            eventually("the replica is at home", seconds(240), async || {
-                let now = group.node(&away.name).await?;
-                ensure!(now.machine == EXTRA, "it is on {}", now.machine);
-                Ok(())
-            })
-            .await?;
-            group.settled(seconds(120)).await?;
-            keys.all_there().await
-        }
-        .await;
-        let _gone_already = cluster::remove_machine(EXTRA).await;
-        outcome
-    })
-    .await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster with the operator"]
 async fn a_machine_that_is_only_away_keeps_its_volume() -> Result<()> {
     tell("away-machine", Sharing::Alone, seconds(500), async |story| {
         operator::well(story).await?;

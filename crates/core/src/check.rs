@@ -128,17 +128,6 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                     notes.push(format!("P1: the pod of {node} is to be deleted and may have run"));
                 }
             }
-            Act::MovePod { node, .. } => {
-                let engine = observed.engine(node);
-                let follows = engine.is_some_and(|engine| engine.role == Some(Role::Replica));
-                if observed.claims.contains_key(node) || !follows {
-                    notes.push(format!("P1: {node} is to move, and it is a primary or has a volume"));
-                }
-                let shard = shard_of.get(node.as_str()).copied().unwrap_or_default();
-                if !better_copy(group, observed, shard, node) {
-                    notes.push(format!("P1: {node} is to move and nobody serves a better copy"));
-                }
-            }
             Act::Annotate { .. }
             | Act::Apply { .. }
             | Act::MakeSecrets

@@ -215,8 +215,6 @@ pub struct Machine {
     pub zone: Option<String>,
     /// The node controller holds it to be ready. False is a witness of silence, no proof of death.
     pub ready: bool,
-    /// Since when it is, or is not, in milliseconds since the Unix epoch.
-    pub ready_since_ms: i64,
     /// Cordoned.
     pub unschedulable: bool,
     /// Tainted `node.kubernetes.io/out-of-service`: an administrator vouches that it is off.

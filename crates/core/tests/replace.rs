@@ -5,7 +5,7 @@ mod support;
 use kagami_core::build::{NODE_ANNOTATION, NodeInputs};
 use kagami_core::check::check;
 use kagami_core::observed::{Agent, Claim, Kind, ObjectKey};
-use kagami_core::plan::{Act, REPLACE_AFTER_MS, RETURN_AFTER_MS};
+use kagami_core::plan::{Act, REPLACE_AFTER_MS};
 use support::{NOW_MS, Scene, assert_plan, draw, table};
 
 /// The second copy lost its machine; its new pod finds none.
@@ -203,110 +203,4 @@ fn the_check_refuses_to_give_up_a_volume_whose_machine_may_return() {
     }
     let notes = check(&frozen.desired, &scene.observed, &plan);
     assert!(notes.iter().any(|note| note.contains("nobody serves a better copy")), "{notes:?}");
-}
-
-/// A replica that was moved from zone b to zone c, in sync, after b has a machine again.
-fn moved(lines: &str) -> Scene {
-    let mut scene = draw(&format!("1x2 cluster formed\n lease 0001 term 3 holder 0001-001 served\n {lines}"));
-    let key = ObjectKey { kind: Kind::StatefulSet, name: "g-0001-002".into() };
-    let pods = scene.observed.nodes.clone();
-    pin(&mut scene, "0001-001", "a");
-    pin(&mut scene, "0001-002", "c");
-    change(&mut scene, &key, |inputs| inputs.moved_from = Some("b".into()));
-    scene.observed.machines.get_mut("m2").into_iter().for_each(|machine| machine.ready = false);
-    scene.world_is_met();
-    scene.observed.nodes = pods;
-    scene.observed.machines.get_mut("m2").into_iter().for_each(|machine| machine.ready = true);
-    if let Some(pod) = &mut scene.node("0001-002").pod {
-        (pod.zone, pod.machine) = (Some("c".into()), Some("m3".into()));
-    }
-    scene
-}
-
-fn change(scene: &mut Scene, key: &ObjectKey, change: impl FnOnce(&mut NodeInputs)) {
-    let Some(object) = scene.observed.children.get_mut(key) else { return };
-    let text = object["metadata"]["annotations"][NODE_ANNOTATION].as_str().unwrap_or_default().to_owned();
-    if let Ok(mut inputs) = serde_json::from_str::<NodeInputs>(&text) {
-        change(&mut inputs);
-        object["metadata"]["annotations"][NODE_ANNOTATION] =
-            serde_json::json!(serde_json::to_string(&inputs).unwrap_or_default());
-    }
-}
-
-const IN_SYNC: &str = "0001-001 primary 100\n 0001-002 replica 100 of 0001-001";
-
-/// The template first, then the pod.
-fn obeyed(scene: &mut Scene) -> String {
-    let (_, plan) = scene.plan();
-    for step in &plan.steps {
-        scene.obey(&step.act);
-    }
-    table(&plan)
-}
-
-#[test]
-fn a_replica_moves_back_once_its_zone_has_machines_again() {
-    let mut scene = moved(IN_SYNC);
-    let first = obeyed(&mut scene);
-    assert!(first.contains("apply StatefulSet/0001-002") && !first.contains("moves back"), "{first}");
-    let (frozen, plan) = scene.plan();
-    assert_eq!(frozen.inputs["g-0001-002"].zone.as_deref(), Some("b"));
-    assert!(table(&plan).contains("delete Pod/0001-002-0 that moves back"), "{plan}");
-    assert!(check(&frozen.desired, &scene.observed, &plan).is_empty());
-    // Once it stands there, all of it is over.
-    if let Some(pod) = &mut scene.node("0001-002").pod {
-        (pod.zone, pod.machine) = (Some("b".into()), Some("m2".into()));
-    }
-    obeyed(&mut scene);
-    let (frozen, plan) = scene.plan();
-    let inputs = &frozen.inputs["g-0001-002"];
-    assert_eq!((inputs.zone.as_deref(), &inputs.moved_from, &inputs.away), (Some("b"), &None, &None));
-    assert!(plan.steps.is_empty(), "{plan}");
-}
-
-#[test]
-fn nobody_moves_back_to_a_zone_that_comes_and_goes_or_while_somebody_is_not_well() {
-    let stays = |scene: &Scene| {
-        let (frozen, plan) = scene.plan();
-        assert_eq!(frozen.inputs["g-0001-002"].zone.as_deref(), Some("c"), "{plan}");
-    };
-    let mut flapping = moved(IN_SYNC);
-    if let Some(machine) = flapping.observed.machines.get_mut("m2") {
-        machine.ready_since_ms = NOW_MS - i64::try_from(RETURN_AFTER_MS).unwrap_or(0) + 1;
-    }
-    stays(&flapping);
-    stays(&moved("0001-001 primary 100\n 0001-002 replica 90 of 0001-001 down 5"));
-    let mut primary = moved("0001-001 replica 100 of 0001-002\n 0001-002 primary 100");
-    if let Some(lease) = primary.observed.leases.get_mut("0001") {
-        lease.holder = "g-0001-002".into();
-    }
-    stays(&primary);
-    let mut stored = moved(IN_SYNC);
-    let key = ObjectKey { kind: Kind::StatefulSet, name: "g-0001-002".into() };
-    change(&mut stored, &key, |inputs| inputs.storage_size = Some("1Gi".into()));
-    stays(&stored);
-}
-
-#[test]
-fn a_node_that_finds_no_place_at_home_goes_back_to_where_it_was_and_stays_there() {
-    let mut scene = moved(IN_SYNC);
-    obeyed(&mut scene);
-    scene.observed.last_offsets.insert("g-0001-002".into(), 100);
-    let seen = scene.node("0001-002");
-    seen.agent = Agent::Unheard;
-    if let Some(pod) = &mut seen.pod {
-        pod.uid = "pod-new".into();
-        (pod.machine, pod.ip, pod.zone) = (None, None, Some("b".into()));
-        pod.unschedulable = Some("0/3 nodes are available: insufficient memory".into());
-        pod.created_ms = NOW_MS - i64::try_from(REPLACE_AFTER_MS).unwrap_or(0);
-    }
-    let (frozen, plan) = scene.plan();
-    assert_eq!(frozen.inputs["g-0001-002"].zone.as_deref(), Some("c"));
-    assert!(table(&plan).contains("delete Pod/0001-002-0 that was never placed"), "{plan}");
-    obeyed(&mut scene);
-    let back = moved(IN_SYNC);
-    scene.observed.nodes = back.observed.nodes.clone();
-    let (frozen, plan) = scene.plan();
-    assert_eq!(frozen.inputs["g-0001-002"].zone.as_deref(), Some("c"), "once is enough");
-    assert!(!table(&plan).contains("Pod/") && frozen.pending.is_empty(), "{plan}");
 }

@@ -211,9 +211,7 @@ impl<W: World> Hands<'_, W> {
                 self.annotate(annotations, resource_version).await
             }
             Act::DeleteClaim { claim, uid, .. } => self.remove(Target::Claim(claim.clone()), uid).await,
-            Act::DeletePod { pod, uid, .. } | Act::MovePod { pod, uid, .. } => {
-                self.remove(Target::Pod(pod.clone()), uid).await
-            }
+            Act::DeletePod { pod, uid, .. } => self.remove(Target::Pod(pod.clone()), uid).await,
         }
     }
 

@@ -417,8 +417,6 @@ impl World {
         let view = Machine {
             zone: Some(known.zone.clone()),
             ready,
-            // No zone of the model is gone for good, so nobody moves back.
-            ready_since_ms: 0,
             unschedulable: known.cordoned,
             out_of_service: known.off_until == Ms::MAX,
         };

@@ -24,9 +24,6 @@ pub struct NodeInputs {
     /// The zone that it was meant for, where all of that zone's machines were gone for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<String>,
-    /// The zone that it stood in meanwhile, once it was to move back from there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub away: Option<String>,
     /// Whether the zone is a must (requested, or MultiAZ) or a wish.
     pub zone_required: bool,
     /// The engine's image.
@@ -126,7 +123,6 @@ pub fn node_inputs(
         shard: shard.to_owned(),
         zone,
         moved_from: None,
-        away: None,
         zone_required,
         image: desired.image.clone(),
         agent_image: agent_image.to_owned(),

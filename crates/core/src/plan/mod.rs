@@ -7,7 +7,6 @@ mod built;
 pub(crate) mod children;
 mod endpoints;
 mod gossip;
-mod homecoming;
 pub(crate) mod identities;
 mod members;
 mod open_slots;
@@ -22,7 +21,6 @@ mod volumes;
 mod zones;
 
 pub use built::Built;
-pub use homecoming::RETURN_AFTER_MS;
 pub use replace::REPLACE_AFTER_MS;
 pub use shape::{Frozen, Pending, freeze};
 pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Tied, Wait, key};
@@ -88,7 +86,6 @@ pub fn plan_with(
     endpoints::rule(group, &primaries, observed, built, &mut plan);
     pods::rule(&frozen, observed, &mut plan);
     replace::rule(&frozen, observed, &mut plan);
-    homecoming::rule(&frozen, observed, &mut plan);
     requests::rule(group, &primaries, observed, &mut plan);
     volumes::rule(group, observed, &mut plan);
     (frozen, plan)

@@ -114,10 +114,7 @@ pub(super) fn elsewhere(
         .values()
         .any(|machine| machine.zone.as_ref() == Some(zone) && !machine.out_of_service);
     if left {
-        // It was to move back and finds no place there: to where it came from.
-        let away = inputs.away.as_ref().filter(|away| *away != zone)?;
-        replaceable(shard, node, observed)?;
-        return Some(away.clone());
+        return None;
     }
     replaceable(shard, node, observed)?;
     let others: Vec<&String> = shard

@@ -1,6 +1,5 @@
 //! The shape that a running group keeps: what this version cannot change online stays as it is, and is said to be pending.
 
-use super::homecoming::home;
 use super::replace::elsewhere;
 use super::{Built, Setting};
 use crate::build::{NodeInputs, accepted, node_inputs};
@@ -98,15 +97,6 @@ pub(super) fn freeze_with(
                         let inputs: &mut NodeInputs = &mut present;
                         let left = inputs.zone.replace(zone);
                         inputs.moved_from = inputs.moved_from.take().or(left);
-                    } else if let Some(zone) = home(desired, shard, &node.name, &kept, observed) {
-                        let inputs: &mut NodeInputs = &mut present;
-                        inputs.away = inputs.zone.replace(zone);
-                    } else if present.away.is_some()
-                        && present.zone == present.moved_from
-                        && stands(observed, &node.name) == present.zone
-                    {
-                        let inputs: &mut NodeInputs = &mut present;
-                        (inputs.moved_from, inputs.away) = (None, None);
                     }
                     inputs.insert(node.name.clone(), present);
                 }

@@ -111,15 +111,6 @@ pub enum Act {
         /// Its UID.
         uid: String,
     },
-    /// Deletes the pod of a replica in good order, so that its node moves back to its zone.
-    MovePod {
-        /// The cache node.
-        node: String,
-        /// The pod's name.
-        pod: String,
-        /// Its UID.
-        uid: String,
-    },
     /// Raises a shard's term: the intent that is written before acting.
     RaiseTerm(RaiseTerm),
     /// Writes a pod's role label, for people and their selectors; nothing of ours depends on it.
@@ -264,7 +255,6 @@ impl fmt::Display for Act {
                 write!(f, "annotate {}", annotations.iter().map(each).collect::<Vec<_>>().join(", "))
             }
             Self::DeleteClaim { claim, .. } => write!(f, "delete PersistentVolumeClaim/{claim}"),
-            Self::MovePod { pod, .. } => write!(f, "delete Pod/{pod} that moves back"),
             Self::DeletePod { pod, .. } => write!(f, "delete Pod/{pod} that was never placed"),
             Self::LabelRole { pod, role, .. } => write!(f, "label {pod} {role}"),
             Self::NoteServed { shard, .. } => write!(f, "note {shard} served"),
