@@ -14,7 +14,7 @@ use tracing::{info, warn};
 const NAME: &str = "kagami-operator";
 /// 2026-01-01T00:00:00Z; `leaseTransitions` is an int32, which seconds since then fit for sixty years.
 const EPOCH: i64 = 1_767_225_600;
-/// How long a renewal lasts. A standby acts this long after the leader's death at the latest.
+/// How long a renewal lasts. A standby leads about this long after the leader's death: a look or two and two requests later.
 const DURATION: Duration = Duration::from_secs(5);
 /// How often the leader renews.
 const RENEW: Duration = Duration::from_secs(1);
@@ -139,15 +139,22 @@ impl Held {
         }
     }
 
+    fn is_mine(&self, lease: &Lease) -> bool {
+        let view = view(lease);
+        view.holder == self.me && view.transitions == self.generation
+    }
+
     async fn renew(&self) -> Result<bool, kube::Error> {
         let lease = self.api.get(NAME).await?;
-        let view = view(&lease);
-        if view.holder != self.me || view.transitions != self.generation {
+        if !self.is_mine(&lease) {
             return Ok(false);
         }
         match write(&self.api, Some(lease), &self.me, self.generation).await {
             Ok(()) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            // Somebody wrote in between: also this very process, by a renewal that timed out and took effect all the same.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                Ok(self.is_mine(&self.api.get(NAME).await?))
+            }
             Err(error) => Err(error),
         }
     }

@@ -54,8 +54,12 @@ pub(crate) async fn operator(arguments: Operator) -> anyhow::Result<()> {
         served = served => served.context("the HTTP server ended").and_then(|served| served.context("the HTTP server ended")),
     };
     // Nothing acts any more; given back, the lease need not expire before the other process takes over.
-    let _ = tokio::time::timeout(GIVE_BACK, leader::Held::release(client, &namespace, &me)).await;
-    ended
+    let release = tokio::time::timeout(GIVE_BACK, leader::Held::release(client, &namespace, &me));
+    tokio::select! {
+        _ = release => ended,
+        // Told to end meanwhile: then no other process is to begin in its place.
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// Waits for the lease and acts while it is held.

@@ -1,6 +1,6 @@
 //! Looking at the engine: often while something moves, seldom at rest, never waiting long.
 
-use crate::client::EngineError;
+use crate::client::{Client, EngineError};
 use crate::cluster;
 use crate::node::{Life, Node, wall_ms};
 use crate::persistence::Persistence;
@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// How long an engine may take to answer a look.
 const WITHIN: Duration = Duration::from_millis(500);
+/// How often the pulse asks, and when it gives a connection up: long after the engine was called hung.
+const PULSE_EVERY: Duration = Duration::from_millis(250);
+const PULSE_WITHIN: Duration = Duration::from_secs(600);
 const MOVING_MS: u64 = 20;
 const RESTING_MS: u64 = 200;
 /// Something that moves for longer than this is looked at less often.
@@ -42,6 +45,18 @@ pub(crate) async fn run(node: Arc<Node>) {
             RESTING_MS
         };
         let _ = tokio::time::timeout(Duration::from_millis(pause), node.wake.notified()).await;
+    }
+}
+
+/// Asks one question after another on a connection of its own and waits for each answer for as long as it takes, until the end
+/// of that life: an engine whose event loop turns slowly misses the deadlines of every look and serves its clients all the same.
+pub(crate) async fn pulse(node: Arc<Node>, boot: Boot, client: Client) {
+    while node.with_life(&boot, |_| ()).is_some() {
+        let answer = client.call(&["PING"], PULSE_WITHIN).await;
+        if answer.as_ref().map_or_else(EngineError::is_answer, |_| true) {
+            node.with_life(&boot, |life| life.unanswered_ms = 0);
+        }
+        tokio::time::sleep(PULSE_EVERY).await;
     }
 }
 

@@ -9,7 +9,9 @@ use crate::start;
 use crate::stop;
 use crate::version::Version;
 use crate::writes;
-use kagami_protocol::{Address, Boot, Command, Done, ELECTION_BOUND_MS, Order, Refused, Role};
+use kagami_protocol::{
+    Address, Boot, Command, Done, ELECTION_BOUND_MS, FORMER_CLIENTS_MS, Order, Refused, Role, engine_text,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -159,18 +161,7 @@ async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<
             let ended = redis::from_redis_value::<u64>(ended).unwrap_or_default();
             words(format!("{ended} links ended"))
         }
-        Command::CloseClients => {
-            let mut closed = 0;
-            for kind in ["normal", "pubsub"] {
-                // The agent asks by one connection, which is the one that asks.
-                let kill = ["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"];
-                let answer = hand.client.call(&kill, WITHIN).await.map_err(failed)?;
-                closed += redis::from_redis_value::<u64>(answer).unwrap_or_default();
-            }
-            node.with_life(&hand.boot, |life| life.former_clients = false);
-            node.publish();
-            words(format!("{closed} clients closed"))
-        }
+        Command::CloseClients => close_clients(node, &hand).await,
         Command::Forget { ids } => forget(&hand, &ids).await,
         Command::CloseSlots { slots, empty } => {
             if !hand.cluster {
@@ -208,6 +199,23 @@ async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<
         }
         Command::Start(_) | Command::KeepTerm => Ok(Done::default()),
     }
+}
+
+/// Closes the connections that were made before its demotion, or so soon after that the primary endpoint may have led here.
+async fn close_clients(node: &Node, hand: &Hand) -> Result<Done, Refused> {
+    let demoted_ms = node.with_life(&hand.boot, |life| life.demoted_ms).flatten();
+    let Some(demoted_ms) = demoted_ms else { return Ok(Done::default()) };
+    let since_ms = node.now_ms().saturating_sub(demoted_ms + FORMER_CLIENTS_MS);
+    let list = hand.client.text(&["CLIENT", "LIST"], WITHIN).await.map_err(failed)?;
+    let mut closed = 0;
+    for id in engine_text::former_clients(&list, since_ms / 1_000) {
+        // One that has gone by itself is no error.
+        let killed = hand.client.call(&["CLIENT", "KILL", "ID", id], WITHIN).await.map_err(failed)?;
+        closed += redis::from_redis_value::<u64>(killed).unwrap_or_default();
+    }
+    node.with_life(&hand.boot, |life| life.demoted_ms = None);
+    node.publish();
+    Ok(Done { offset: None, note: format!("{closed} clients closed") })
 }
 
 async fn info(client: &Client, section: &str) -> Result<kagami_protocol::engine_text::Fields, EngineError> {

@@ -93,7 +93,7 @@ async fn spawn(node: &Arc<Node>, start: Start) -> Result<(Boot, oneshot::Receive
     let _ = std::fs::remove_file(settings.socket());
     let started_wall = SystemTime::now();
     let (process, ended) = node.reaper.start(program, &settings.engine_config(), &settings.data_dir).await?;
-    let client = Arc::new(Client::new(settings.socket(), agent_password));
+    let client = Arc::new(Client::new(settings.socket(), agent_password.clone()));
     let role = state::started_as(&start);
     let process::Process { pid, started, last_words, out_of_memory_before, pumps } = process;
     let boot = node.change(|state| {
@@ -114,6 +114,7 @@ async fn spawn(node: &Arc<Node>, start: Start) -> Result<(Boot, oneshot::Receive
     });
     tracing::info!(%boot, ?role, cluster, version = %version, pod_ip = %settings.pod_ip, "let in: the engine is started");
     tokio::spawn(await_end(node.clone(), boot.clone(), ended, pumps));
+    tokio::spawn(observe::pulse(node.clone(), boot.clone(), Client::new(settings.socket(), agent_password)));
     let (tell, answered) = oneshot::channel();
     let script =
         tokio::spawn(script(node.clone(), boot.clone(), client, start, cluster, version.clone(), tell));

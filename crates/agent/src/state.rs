@@ -81,8 +81,8 @@ pub struct Life<H> {
     pub hearing: Hearing,
     /// The replica is in sync and nothing is put aside any more.
     pub previous_forgotten: bool,
-    /// It was a primary and is none any more, and its clients are those of then.
-    pub former_clients: bool,
+    /// When it was seen to be a primary no more; `None` once the clients of then are closed.
+    pub demoted_ms: Option<u64>,
     /// The process itself.
     pub process: H,
 }
@@ -124,7 +124,7 @@ impl<H> Life<H> {
             open_slots: OpenSlots::default(),
             hearing: Hearing::default(),
             previous_forgotten: false,
-            former_clients: false,
+            demoted_ms: None,
             process,
         }
     }
@@ -510,7 +510,7 @@ impl<H> State<H> {
         let role_changed = before != view.role;
         life.role = view.role;
         if role_changed && !life.cluster {
-            life.former_clients = before == Some(Role::Primary);
+            life.demoted_ms = (before == Some(Role::Primary)).then_some(now_ms);
         }
         if self.view.is_none() && self.trouble.starts_with("the engine does not answer") {
             self.trouble.clear();
@@ -789,7 +789,7 @@ impl<H> State<H> {
             kept: self.kept.clone(),
             config: self.life.as_ref().and_then(|life| life.start.config.clone()),
             vocabulary: kagami_protocol::VOCABULARY,
-            former_clients: self.life.as_ref().is_some_and(|life| life.former_clients),
+            former_clients: self.life.as_ref().is_some_and(|life| life.demoted_ms.is_some()),
             volume: self.volume,
             unanswered: self.unanswered(),
         }
@@ -838,7 +838,7 @@ impl<H> State<H> {
         same_record
             && same_engine
             && self.term == *term
-            && self.life.as_ref().is_some_and(|life| life.former_clients) == *former_clients
+            && self.life.as_ref().is_some_and(|life| life.demoted_ms.is_some()) == *former_clients
             && self.engine == *state
             && self.volume.as_ref().map(told) == volume.as_ref().map(told)
             && self.has_data == *has_data

@@ -77,6 +77,40 @@ async fn an_engine_that_has_answered_since_is_not_ended() {
 }
 
 #[tokio::test]
+async fn an_engine_that_is_busy_with_its_clients_is_not_hung() {
+    let node = Node::run("dva-0001-001", Setup::default());
+    let operator = Operator::of(&node).await;
+    operator.start(node.start(primary(), false)).await;
+    operator.until("a primary", running(Role::Primary)).await;
+    // Each turn of the event loop takes longer than a look waits, and each client is answered.
+    let script = "local now = function() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end \
+                  local began = now() while now() - began < 250000 do end return 1";
+    let until = Instant::now() + Duration::from_secs(12);
+    let clients = (0..3).map(|_| async {
+        let mut client = node.client().await.unwrap();
+        let mut answers = 0;
+        while Instant::now() < until {
+            let answer = redis::cmd("EVAL").arg(script).arg(0).query_async::<i64>(&mut client).await;
+            answers += i64::from(answer.is_ok());
+        }
+        answers
+    });
+    let watched = async {
+        let mut longest = 0;
+        while Instant::now() < until {
+            let report = operator.report().await;
+            longest = longest.max(report.unanswered.map_or(0, |hung| hung.ms));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        longest
+    };
+    let (answers, longest) = tokio::join!(futures::future::join_all(clients), watched);
+    println!("{answers:?} answers, unanswered for {longest} ms at most");
+    assert!(answers.iter().sum::<i64>() > 20, "{answers:?}");
+    assert!(longest < HUNG_MS / 2, "{longest} ms");
+}
+
+#[tokio::test]
 async fn an_engine_that_says_that_it_is_busy_is_not_hung() {
     let node = Node::run("dva-0001-001", Setup::default());
     let operator = Operator::of(&node).await;

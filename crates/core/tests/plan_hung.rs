@@ -206,3 +206,16 @@ fn the_check_refuses_to_end_what_nobody_else_holds_or_what_answers() {
     assert!(with("hung 9999 primary 100", "replica 100 of 0001-001").contains("P3"));
     assert!(with("primary 100", "replica 100 of 0001-001").contains("P3"));
 }
+
+#[test]
+fn a_primary_of_another_life_than_the_leases_outlives_no_hung_copy_by_its_later_term() {
+    // Found by the property tests: rule and check did not agree.
+    let drawing = "3x2 cluster volumes\n watching 0\n machine m1\n machine m2\n machine m3
+         lease 0001 term 1 holder 0001-002/1 cause birth since 0\n 0001-001 hung 10000 replica 120 boot 1 term 0
+         0001-002 primary 0 boot 2 term 0 data 1 0\n 0002-001 primary 0 boot 1 term 0\n 0002-002 primary 0 boot 1 term 0
+         0003-001 primary 0 boot 1 term 0\n 0003-002 primary 0 boot 1 term 0";
+    let scene = support::bare(drawing);
+    let (frozen, plan) = scene.plan();
+    assert!(kagami_core::check::check(&frozen.desired, &scene.observed, &plan).is_empty(), "{plan}");
+    assert!(!table(&plan).contains("end by force"), "{plan}");
+}

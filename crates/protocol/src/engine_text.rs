@@ -250,6 +250,17 @@ pub fn server_version(text: &str) -> Option<(String, [u16; 3])> {
     Some((kind, [major, minor, patch]))
 }
 
+/// The ids in `CLIENT LIST` of clients that have been connected for at least so many seconds. Not replicas and primaries (flags `S`,
+/// `M`), nor whoever comes by the unix socket (`U`), which is the agent.
+pub fn former_clients(list: &str, seconds: u64) -> impl Iterator<Item = &str> {
+    list.lines().filter_map(move |line| {
+        let field = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let theirs = !field("flags")?.contains(['S', 'M', 'U']);
+        let age: u64 = field("age")?.parse().ok()?;
+        (theirs && age >= seconds).then(|| field("id")).flatten()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +373,18 @@ mod tests {
     }
 
     #[test]
+    fn clients_of_then_are_told_from_those_who_came_since() {
+        let list = "id=3 addr=/run/s:0 fd=8 name= age=90 idle=0 flags=U db=0\n\
+                    id=4 addr=10.0.0.9:41000 fd=9 name=a age=90 idle=0 flags=N db=0 sub=0\n\
+                    id=5 addr=10.0.0.8:6379 fd=10 name= age=90 idle=0 flags=M db=0\n\
+                    id=6 addr=10.0.0.7:41000 fd=11 name= age=90 idle=0 flags=S db=0\n\
+                    id=7 addr=10.0.0.9:41002 fd=12 name= age=7 idle=0 flags=P db=0\n\
+                    id=8 addr=10.0.0.9:41003 fd=13 name= age=6 idle=0 flags=N db=0\n\
+                    garbage\n";
+        assert_eq!(former_clients(list, 7).collect::<Vec<_>>(), ["4", "7"]);
+    }
+
+    #[test]
     fn versions_are_read() {
         let of = |text| server_version(text);
         assert_eq!(
@@ -381,6 +404,7 @@ mod tests {
             let _ = cluster_nodes(&text);
             let _ = cluster_info(&text);
             let _ = server_version(&text);
+            let _ = former_clients(&text, 0).count();
         }
 
         #[test]

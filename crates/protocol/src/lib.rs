@@ -34,6 +34,8 @@ pub const HEALTH_PORT: u16 = 8380;
 pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often each side says that it is there, in milliseconds.
 pub const BEAT_MS: u64 = 500;
+/// How long after its demotion a connection to a former primary may still have been led there by the primary endpoint.
+pub const FORMER_CLIENTS_MS: u64 = 3_000;
 /// A guarded primary pauses writes after it heard no witness for this long, in milliseconds.
 ///
 /// Witnesses: the operator's [`ToAgent::Confirm`], an online replica's acknowledgement, the apiserver's lease.

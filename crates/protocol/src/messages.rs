@@ -280,8 +280,9 @@ pub enum Command {
     /// A replica ends the link to its primary (`CLIENT KILL TYPE master`) and asks anew at once: a primary that lives answers and
     /// the stream goes on; a silent one leaves the link down, where the engine would call it up until `repl-timeout`.
     Relink,
-    /// A replica that was a primary in this life, with cluster mode disabled, closes its clients' connections (`CLIENT KILL TYPE
-    /// normal` and `pubsub`): they were made to the primary endpoint, and stay where it led to when it moves.
+    /// A replica that was a primary in this life, with cluster mode disabled, closes the connections that its clients made while it
+    /// was one or within [`crate::FORMER_CLIENTS_MS`] after (`CLIENT KILL ID`): they came by the primary endpoint, and stay where
+    /// that led to when it moves.
     CloseClients,
 }
 

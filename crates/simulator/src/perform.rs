@@ -285,7 +285,7 @@ impl World {
             Command::CloseClients => {
                 // The model's clients ask for the endpoint's address before each write.
                 if let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
-                    life.former_clients = false;
+                    life.demoted_ms = None;
                 }
                 done("clients closed")
             }

@@ -8,12 +8,12 @@ use crate::build::{self, Reachable};
 use crate::desired::{ClusterMode, Desired, DesiredShard};
 use crate::observed::{Agent, Cause, Kind, Observed, is_primary};
 use kagami_api::{names, reason::Reason};
-use kagami_protocol::{Command, Role};
+use kagami_protocol::{Command, FENCE_BOUND_MS, FORMER_CLIENTS_MS, Role};
 use serde_json::Value;
 
-/// How long a term must be known before the clients of the former primary are closed: by then the machines' proxies have learnt
-/// of the endpoint that moved, or a client would come straight back.
-const PROXIES_LEARN_MS: u64 = 3_000;
+/// How long a term must be known before the clients of the former primary are closed: the promotion may wait for the fence, and then
+/// the machines' proxies have this long to learn of the endpoint that moved, or a client would come straight back.
+const CLOSE_AFTER_MS: u64 = FENCE_BOUND_MS + FORMER_CLIENTS_MS;
 
 pub(super) fn rule(
     group: &Desired,
@@ -90,8 +90,8 @@ fn former_clients(group: &Desired, primary: &Primary, observed: &Observed, plan:
             .first()
             .and_then(|shard| observed.leases.get(&shard.id))
             .map_or(0, |lease| lease.known_ms);
-        if moves || known_ms < PROXIES_LEARN_MS {
-            plan.again(PROXIES_LEARN_MS.saturating_sub(known_ms).max(100));
+        if moves || known_ms < CLOSE_AFTER_MS {
+            plan.again(CLOSE_AFTER_MS.saturating_sub(known_ms).max(100));
             continue;
         }
         plan.order(Order {
@@ -105,7 +105,7 @@ fn former_clients(group: &Desired, primary: &Primary, observed: &Observed, plan:
         plan.tell(
             false,
             format!(
-                "Clients of {node}, which was the primary, were closed: the primary endpoint leads to {} now",
+                "Connections that clients have kept to {node} since it was the primary are closed: the primary endpoint leads to {} now",
                 primary.node
             ),
         );

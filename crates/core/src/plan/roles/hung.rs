@@ -89,7 +89,8 @@ impl View<'_> {
                 return Err(format!("{by} is not heard"));
             };
             // What was written in an earlier term beside the history that goes on is superseded, unless it is a copy that is held.
-            let superseded = its.data_term() > report.data_term() && lease.rebirths.is_empty();
+            let in_office = lease.holder == *by && lease.boot == its.boot;
+            let superseded = in_office && its.data_term() > report.data_term() && lease.rebirths.is_empty();
             return if !self.stays(by) {
                 Err(format!("{by}, which serves, is on its way out"))
             } else if engine.complete && !engine.loading && (contains(engine, silence) || superseded) {
