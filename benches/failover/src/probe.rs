@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
+use redis::io::tcp::TcpSettings;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::AsFd;
@@ -23,9 +24,12 @@ const CONNECT: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_millis(500);
 /// Writes through the cluster client that wait at a time, at most.
 const IN_FLIGHT: usize = 500;
-/// A cluster client that neither acknowledges nor refuses anything for this long is given up for a new one, as a service does
-/// whose requests have a deadline: redis-rs 1.8.1 can lock itself up for ever while it repairs connections (docs/performance.md).
-const STUCK: Duration = Duration::from_secs(3);
+/// A cluster client that brings nothing to an end for this long is given up for a new one, as a service does that watches its
+/// errors: redis-rs 1.8.1 never asks for the slots again where an address goes silent (docs/performance.md).
+const STUCK: Duration = Duration::from_secs(10);
+/// After this long without an acknowledgement of what was sent the kernel closes a connection: without it a client waits for an address
+/// that is gone for a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_millis(500);
 /// The program of the other library, and the interpreter that has it.
 const REDIS_PY: &str = "benches/failover/redis_py.py";
 
@@ -93,7 +97,7 @@ pub(crate) struct Observation {
     pub(crate) errors: usize,
     /// The same of redis-py.
     pub(crate) python_errors: usize,
-    /// How often a cluster client of redis-rs locked itself up and was given up.
+    /// How often a cluster client of redis-rs was given up.
     pub(crate) stuck: usize,
     /// Every acknowledged key; whether a replica had acknowledged it too.
     pub(crate) keys: Vec<(String, bool)>,
@@ -321,41 +325,44 @@ async fn through_library(targets: &Targets, log: &Arc<Log>, stopped: watch::Rece
     let client = ClusterClientBuilder::new(seeds)
         .connection_timeout(CONNECT)
         .response_timeout(ANSWER)
+        .tcp_settings(TcpSettings::default().set_nodelay(true).set_user_timeout(UNACKNOWLEDGED))
         .min_retry_wait(1)
         .max_retry_wait(20)
         .build()?;
     let mut connection = client.get_async_connection().await.context("the cluster client")?;
     let mut in_flight = Arc::new(AtomicUsize::new(0));
-    let mut answered = Arc::new(Mutex::new(Instant::now()));
+    let mut acknowledged = Arc::new(Mutex::new(Instant::now()));
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !*stopped.borrow() {
         tick.tick().await;
-        if locked(&answered).elapsed() > STUCK {
+        if locked(&acknowledged).elapsed() > STUCK {
             log.stuck.fetch_add(1, Ordering::Relaxed);
             if let Ok(Ok(new)) = tokio::time::timeout(STUCK, client.get_async_connection()).await {
                 connection = new;
             }
-            (in_flight, answered) = (Arc::default(), Arc::new(Mutex::new(Instant::now())));
+            (in_flight, acknowledged) = (Arc::default(), Arc::new(Mutex::new(Instant::now())));
         }
         if in_flight.load(Ordering::Relaxed) >= IN_FLIGHT {
             continue;
         }
         in_flight.fetch_add(1, Ordering::Relaxed);
         let (mut connection, log) = (connection.clone(), log.clone());
-        let (in_flight, answered) = (in_flight.clone(), answered.clone());
+        let (in_flight, acknowledged) = (in_flight.clone(), acknowledged.clone());
         let key = format!("{{{}}}:c{}", targets.tag, log.count.fetch_add(1, Ordering::Relaxed));
         tokio::spawn(async move {
             let mut command = redis::cmd("SET");
             command.arg(&key).arg("1");
             match connection.req_packed_command(&command).await {
-                Ok(_) => locked(&log.library).push(Ack { at: Instant::now(), node: String::new(), key }),
+                Ok(_) => {
+                    locked(&log.library).push(Ack { at: Instant::now(), node: String::new(), key });
+                    *locked(&acknowledged) = Instant::now();
+                }
                 Err(error) => {
                     log.errors.fetch_add(1, Ordering::Relaxed);
                     *locked(&log.last_error) = error.to_string();
                 }
             }
-            *locked(&answered) = Instant::now();
             in_flight.fetch_sub(1, Ordering::Relaxed);
         });
     }

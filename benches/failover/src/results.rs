@@ -30,7 +30,7 @@ pub(crate) struct Run {
     pub(crate) errors: usize,
     #[serde(default)]
     pub(crate) python_errors: usize,
-    /// Cluster clients of redis-rs that locked themselves up.
+    /// Cluster clients of redis-rs that were given up.
     #[serde(default)]
     pub(crate) stuck: usize,
     pub(crate) acknowledged: usize,
@@ -161,7 +161,7 @@ impl Results {
              redis-rs and through redis-py (cluster mode disabled: through the primary endpoint). Of `addresses`: from the start of the last\n\
              container to an acknowledged write to every slot. Lost: acknowledged writes that were not there afterwards; in brackets those\n\
              that a replica had acknowledged too (WAIT 1). Errors: of redis-rs and of redis-py, after their own retries; in brackets the\n\
-             clients of redis-rs that locked themselves up.\n\n\
+             clients of redis-rs that were given up after ten seconds.\n\n\
              | fault | shape | runs | nodes: median | p95 | worst | redis-rs: median | p95 | worst | redis-py: median | p95 | worst | lost | errors |\n\
              |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
             machine(),

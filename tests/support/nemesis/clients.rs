@@ -147,7 +147,7 @@ impl Client {
                     self.write(connection, ledger, round).await
                 }
             };
-            // redis-rs 1.8.1 can lock itself up while it repairs connections: it never answers then, not even with an error.
+            // Whatever a library does inside, its user has a deadline.
             match tokio::time::timeout(GIVE_UP, outcome).await {
                 Ok(Ok(())) => answered = Instant::now(),
                 Ok(Err(_)) | Err(_) => ledger.failed(),
