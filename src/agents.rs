@@ -135,15 +135,14 @@ impl Agents {
         let Some(connection) = connections.get(&(namespace.to_owned(), node.to_owned())) else {
             return Agent::Unheard;
         };
+        if pod_uid.is_some_and(|uid| uid != connection.pod_uid) {
+            return Agent::Unheard;
+        }
         let heard = locked(&connection.heard);
         let (Some(report), Some(at)) = (&heard.report, heard.at) else { return Agent::Unheard };
         let silent = at.elapsed();
         if heard.connected && silent < SILENCE {
-            // Also where its Pod was deleted by force and the next one has no address yet: its engine lives on for as long as the
-            // kubelet leaves it, and hands over, or its end is proven.
             Agent::Up(report.clone())
-        } else if pod_uid.is_some_and(|uid| uid != connection.pod_uid) {
-            Agent::Unheard
         } else {
             Agent::Silent {
                 silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),

@@ -413,10 +413,11 @@ impl<W: World> Hands<'_, W> {
         }
         // Only a replica may go on: an old primary that has not learnt of the new one stays paused until its pause ends.
         for _ in 0..DEMOTED_TRIES {
-            if order(from, Some(EngineRole::Replica), Command::ResumeWrites).await.is_ok() {
-                break;
+            match order(from, Some(EngineRole::Replica), Command::ResumeWrites).await {
+                // Who does not answer is on its way out, or its pause ends by itself: nothing waits for it.
+                Ok(_) | Err(Failed::Unanswered(_)) => break,
+                Err(Failed::Refused(_)) => self.world.pause(DEMOTED_EVERY_MS).await,
             }
-            self.world.pause(DEMOTED_EVERY_MS).await;
         }
         Ok(promoted.note)
     }

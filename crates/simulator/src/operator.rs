@@ -898,12 +898,13 @@ impl World {
 
 fn heard(dial: Option<&Dial>, uid: Option<&str>, now: Ms) -> Agent {
     let Some(dial) = dial else { return Agent::Unheard };
+    if uid.is_some_and(|uid| uid != dial.uid) {
+        return Agent::Unheard;
+    }
     let (Some(report), Some(at)) = (&dial.report, dial.heard) else { return Agent::Unheard };
     let silent = now - at;
     if dial.line.is_some() && silent < SILENCE_MS {
         Agent::Up(report.clone())
-    } else if uid.is_some_and(|uid| uid != dial.uid) {
-        Agent::Unheard
     } else {
         Agent::Silent { silent_ms: silent, last: report.clone() }
     }
