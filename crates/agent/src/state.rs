@@ -39,6 +39,8 @@ pub struct Life<H> {
     pub cluster: bool,
     /// The engine.
     pub version: Arc<Version>,
+    /// The same in words, as the note tells it.
+    engine: String,
     /// When it last answered, or was started.
     pub heard_ms: u64,
     /// For how long it was asked in vain since.
@@ -102,6 +104,7 @@ impl<H> Life<H> {
             boot,
             start,
             cluster,
+            engine: version.to_string(),
             version,
             heard_ms: now_ms,
             unanswered_ms: 0,
@@ -405,10 +408,10 @@ impl<H> State<H> {
                 note.role = view.role;
                 view.replid.clone_into(&mut note.replid);
                 note.offset = life.durable.offset();
-                note.engine = life.version.to_string();
+                life.engine.clone_into(&mut note.engine);
                 note.closed = false;
-                note.machine_boot =
-                    if life.durable.follows() { self.machine_boot.clone() } else { String::new() };
+                let machine_boot = if life.durable.follows() { self.machine_boot.as_str() } else { "" };
+                machine_boot.clone_into(&mut note.machine_boot);
                 note.unwritten = view.unwritten;
                 note.failed_loads = 0;
                 // A primary that merely heard of a higher term has written nothing in it.

@@ -53,21 +53,15 @@ impl SlotSet {
     /// The union of inclusive ranges. What lies beyond slot 16383 is left out, and a range that ends before it starts is empty.
     pub fn from_ranges(ranges: impl IntoIterator<Item = (u16, u16)>) -> Self {
         let mut set = Self::empty();
-        for (start, end) in ranges {
-            let end = end.min(SLOT_COUNT - 1);
-            if start > end {
-                continue;
-            }
-            let (start, end) = (usize::from(start), usize::from(end));
-            let first = start / WORD_BITS;
-            for (index, word) in set.words[first..=end / WORD_BITS].iter_mut().enumerate() {
-                let base = (first + index) * WORD_BITS;
-                let low = u64::MAX << (start.max(base) - base);
-                let high = u64::MAX >> (WORD_BITS - 1 - (end.min(base + WORD_BITS - 1) - base));
-                *word |= low & high;
-            }
+        for (index, mask) in ranges.into_iter().flat_map(words_of) {
+            set.words[index] |= mask;
         }
         set
+    }
+
+    /// Whether any slot of these inclusive ranges is in the set.
+    pub fn meets(&self, ranges: &[(u16, u16)]) -> bool {
+        ranges.iter().copied().flat_map(words_of).any(|(index, mask)| self.words[index] & mask != 0)
     }
 
     /// Adds a slot; tells whether it was new. A number beyond 16383 is no slot and is not added.
@@ -246,6 +240,18 @@ impl FromStr for SlotSet {
     }
 }
 
+/// The words that an inclusive range has slots in, and which of their bits.
+fn words_of((start, end): (u16, u16)) -> impl Iterator<Item = (usize, u64)> {
+    let (start, end) = (usize::from(start), usize::from(end.min(SLOT_COUNT - 1)));
+    let words = if start > end { 0..0 } else { start / WORD_BITS..end / WORD_BITS + 1 };
+    words.map(move |index| {
+        let base = index * WORD_BITS;
+        let low = u64::MAX << (start.max(base) - base);
+        let high = u64::MAX >> (WORD_BITS - 1 - (end.min(base + WORD_BITS - 1) - base));
+        (index, low & high)
+    })
+}
+
 fn parse_slot(text: &str, part: &str) -> Result<u16, SlotError> {
     let text = text.trim();
     // `u32::from_str` takes "+5", which no engine does.
@@ -366,6 +372,12 @@ mod tests {
             prop_assert_eq!(a.intersection(&b).contains(slot), a.contains(slot) && b.contains(slot));
             prop_assert_eq!(a.difference(&b).contains(slot), a.contains(slot) && !b.contains(slot));
             prop_assert_eq!(a.difference(&b).len() + a.intersection(&b).len(), a.len());
+        }
+
+        #[test]
+        fn it_meets_ranges_that_share_a_slot_with_it(a in any_set(), ranges in proptest::collection::vec((any::<u16>(), any::<u16>()), 0..4)) {
+            let shared = !a.intersection(&SlotSet::from_ranges(ranges.iter().copied())).is_empty();
+            prop_assert_eq!(a.meets(&ranges), shared);
         }
 
         #[test]

@@ -3,7 +3,6 @@
 use crate::world::Target;
 use crate::written::Written;
 use kagami_api::v1alpha1::ReplicationGroupStatus;
-use kagami_core::build::read_lease;
 use kagami_core::observed::{Agent, Claim, Kind, Machine, ObjectKey, Observed, PodView};
 use kagami_protocol::Shared;
 use serde_json::Value;
@@ -66,8 +65,8 @@ pub fn snapshot(
         }
     }
     for (name, seen) in leases {
-        let newest = written.newer(namespace, &Target::Lease(name), seen, now_ms);
-        if let Some((shard, lease)) = newest.as_deref().and_then(read_lease) {
+        let newest = written.newer(namespace, &Target::Lease(name.clone()), seen, now_ms);
+        if let Some((shard, lease)) = newest.and_then(|newest| written.lease(namespace, name, newest)) {
             observed.leases.insert(shard, lease);
         }
     }

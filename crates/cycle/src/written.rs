@@ -2,6 +2,8 @@
 
 use crate::world::Target;
 use kagami_api::names;
+use kagami_core::build::read_lease;
+use kagami_core::observed::ShardLease;
 use kagami_protocol::Shared;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,9 +15,15 @@ const UNSEEN_MS: u64 = 10_000;
 
 /// What this process wrote, by namespace and object, and when.
 #[derive(Default)]
-pub struct Written(Mutex<Noted>);
+pub struct Written {
+    noted: Mutex<Noted>,
+    leases: Mutex<Leases>,
+}
 
 type Noted = BTreeMap<(String, Target), (Shared<Value>, i64)>;
+
+/// What leases say, by namespace and name: read again only where one has changed.
+type Leases = BTreeMap<(String, String), (Shared<Value>, Option<(String, ShardLease)>)>;
 
 impl Written {
     /// Notes an object as the apiserver answered it, at that time (milliseconds since the Unix epoch).
@@ -28,10 +36,29 @@ impl Written {
     }
     /// The group is gone.
     pub fn forget_group(&self, namespace: &str, group: &str) {
-        self.lock().retain(|(space, _), (object, _)| space != namespace || label(object) != Some(group));
+        let other = |space: &str, object: &Value| space != namespace || label(object) != Some(group);
+        self.lock().retain(|(space, _), (object, _)| other(space, object));
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.retain(|(space, _), (object, _)| other(space, object));
     }
     fn lock(&self) -> MutexGuard<'_, Noted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// What a lease says, and of which shard it is; `None` if it is no shard's.
+    pub fn lease(
+        &self,
+        namespace: &str,
+        name: String,
+        object: Shared<Value>,
+    ) -> Option<(String, ShardLease)> {
+        let slot = (namespace.to_owned(), name);
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, lease)) = leases.get(&slot).filter(|(read, _)| read.same(&object)) {
+            return lease.clone();
+        }
+        let lease = read_lease(&object);
+        leases.insert(slot, (object, lease.clone()));
+        lease
     }
     /// The newer of what was seen and what was written; what was written is dropped once it was seen.
     pub fn newer(

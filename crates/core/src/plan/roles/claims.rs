@@ -91,8 +91,7 @@ impl View<'_> {
         let stale = |view: &ClusterView| {
             let mut lines = view.nodes.iter().filter(doubts);
             lines.any(|line| {
-                let owned = SlotSet::from_ranges(identities.owned_by(line));
-                owned.intersection(&self.shard.slots).is_empty()
+                !self.shard.slots.meets(&identities.owned_by(line))
             })
         };
         let believer = identities.views.iter().find(|(_, view)| believes(view) && stale(view));
@@ -141,5 +140,5 @@ impl View<'_> {
 }
 
 fn overlap(line: &ClusterNode, slots: &SlotSet) -> bool {
-    !line.slots.is_empty() && !SlotSet::from_ranges(line.slots.iter().copied()).intersection(slots).is_empty()
+    slots.meets(&line.slots)
 }
