@@ -175,6 +175,15 @@ impl Claim {
     }
 }
 
+/// Whether an engine's answer to `CLUSTER BUMPEPOCH` says that its own epoch is newer than another.
+///
+/// A replica has an epoch of its own that nobody is shown. Where that is the newest of all, and its primary's as well, `TAKEOVER`
+/// bumps nothing: a primary that only stood still would claim as well as its successor when it goes on, and win by chance.
+pub fn outbids(answer: &str, epoch: u64) -> bool {
+    let own = answer.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
+    own.is_some_and(|own| own > epoch)
+}
+
 /// How a primary is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Follow {
@@ -245,6 +254,12 @@ mod tests {
         assert_eq!(all(&[(0, 9)], &gone), ["BUMPEPOCH", "DELSLOTSRANGE 0 9", "ADDSLOTSRANGE 0 9"]);
         assert_eq!(all(&[(200, 209)], &gone), ["ADDSLOTSRANGE 200 209", "BUMPEPOCH"]);
         assert_eq!(all(&[], &[]), ["BUMPEPOCH"]);
+    }
+
+    #[test]
+    fn p1_a_takeover_outbids_its_primary_only_by_a_newer_epoch() {
+        assert!(outbids("BUMPED 4", 3) && outbids("STILL 4", 3));
+        assert!(!outbids("STILL 3", 3) && !outbids("STILL 2", 3) && !outbids("OK", 0));
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Carrying out an order: fences first, then the engine's commands, each with a bound.
 
+use crate::claim;
 use crate::client::{Client, EngineError};
 use crate::cluster::{self, Within};
 use crate::node::Node;
@@ -27,6 +28,9 @@ const MOVEMENT_MS: u64 = 3_000;
 /// How long after an order was read nobody is promoted by it any more (P2): behind another order or a slow disk it may have
 /// outlived the pause of a handover, or the bound after which another was promoted. Asked again, it is quick.
 const PROMOTED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a takeover waits for a newer epoch; an engine asks for votes on its clock of a tenth of a second.
+const OUTBID_WITHIN: Duration = Duration::from_millis(250);
 
 /// The engine as one order uses it.
 struct Hand {
@@ -301,8 +305,15 @@ async fn promote(
         let term = node.state().term;
         let asked = elect
             && node.with_life(&hand.boot, |life| life.election_term.replace(term)).flatten() == Some(term);
+        if hand.cluster && !elect {
+            outbid(node, hand, in_time).await?;
+        }
         if !asked {
-            hand.client.text(promotion, WITHIN).await?;
+            match hand.client.text(promotion, WITHIN).await {
+                // It was elected meanwhile.
+                Err(error) if error.says("CLUSTER FAILOVER to a replica") => {}
+                said => drop(said?),
+            }
         }
         await_role(&hand.client, Role::Primary, within).await
     };
@@ -311,6 +322,27 @@ async fn promote(
     observe::source(node).await;
     promoted.map_err(failed)?;
     Ok(Done::default())
+}
+
+/// P1: a takeover is to claim by a newer epoch than the primary's. Where the replica's own is no newer and cannot be bumped, it asks
+/// for votes first: whatever comes of it, the epoch that all count from is newer then.
+async fn outbid(node: &Node, hand: &Hand, in_time: Instant) -> Result<(), EngineError> {
+    let seen = node.state().view.as_ref().and_then(|view| view.cluster.clone());
+    let Some(seen) = seen else { return Ok(()) };
+    let bumped = hand.client.text(&["CLUSTER", "BUMPEPOCH"], WITHIN).await?;
+    if claim::outbids(&bumped, seen.my_epoch) {
+        return Ok(());
+    }
+    tracing::info!(
+        epoch = seen.my_epoch,
+        "its own epoch is no newer than its primary's: it asks for votes first"
+    );
+    hand.client.text(&["CLUSTER", "FAILOVER", "FORCE"], WITHIN).await?;
+    let until = in_time.min(Instant::now() + OUTBID_WITHIN);
+    while cluster::info(&hand.client).await?.current_epoch <= seen.current_epoch && Instant::now() < until {
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Ends the engine; what it leaves behind is what the next start finds.

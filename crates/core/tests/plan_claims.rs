@@ -134,3 +134,21 @@ fn p1_a_restored_primary_is_met_only_once_it_has_claimed_its_slots_by_an_epoch_o
     assert!(!scene(0).contains("meet"), "{}", scene(0));
     assert!(scene(104).contains("meet"), "{}", scene(104));
 }
+
+/// Simulator, seed 11389: the claim that Kagami ordered came before the agent's own, by an epoch that another primary had as well.
+#[test]
+fn p1_a_restored_primary_that_has_claimed_nothing_yet_is_ordered_to_claim_with_room_for_those_who_cannot_be_asked()
+ {
+    let first = |epoch: u64| {
+        let mut scene = draw(&format!(
+            "2x1 cluster volumes formed\n lease 0001 term 3 holder 0001-001 cause restore served\n lease 0002 holder 0002-001 served
+             0001-001 primary 100 slotless epoch {epoch}\n 0002-001 primary 9"
+        ));
+        for node in ["0001-001", "0002-001"] {
+            scene.cluster(node).nodes.truncate(1);
+        }
+        orders(&scene)
+    };
+    assert_eq!(first(0), "order 0001-001 term 3: assign 0-8191 epoch Some(104)");
+    assert_eq!(first(3), "order 0001-001 term 3: assign 0-8191 epoch Some(4)");
+}

@@ -5,11 +5,14 @@ use crate::engine::Ms;
 use crate::mutant::Mutant;
 use crate::script::Party;
 use crate::world::{Event, World};
+use kagami_agent::claim::outbids;
 use kagami_agent::orders::{self, Admitted};
+use kagami_protocol::engine_text::cluster_info;
 use kagami_protocol::{Command, Done, ELECTION_BOUND_MS, FromAgent, Order, Refused, Role};
 
 const ROLE_WITHIN_MS: Ms = 500;
 const KNOWN_WITHIN_MS: Ms = 3_000;
+const OUTBID_WITHIN_MS: Ms = 250;
 const ANSWER_WITHIN_MS: Ms = 20_000;
 const PARK_PAUSE_MS: u64 = 10_000;
 const MOVEMENT_MS: u64 = 3_000;
@@ -38,6 +41,8 @@ enum Stage {
     Behind(Ms),
     /// The primary is to be known.
     Known(Ms),
+    /// The epoch that all count from is to be newer than this, before a takeover.
+    Outbid(u64, Ms),
     /// The role is to change.
     AwaitRole(Role, Ms),
 }
@@ -170,6 +175,14 @@ impl World {
                     Err(error) if self.now >= until => self.replicated(pod, order.term, Some(error)),
                     Err(_) => Next::Again(Stage::Known(until), 20),
                 }
+            }
+            Stage::Outbid(epoch, until) => {
+                let info = self.text(pod, &["CLUSTER", "INFO"]);
+                let newer = info.is_ok_and(|info| cluster_info(&info).current_epoch > epoch);
+                if !newer && self.now < until {
+                    return Next::Again(Stage::Outbid(epoch, until), 1);
+                }
+                self.take_over(pod, &["CLUSTER", "FAILOVER", "TAKEOVER"])
             }
             Stage::AwaitRole(role, until) => {
                 let _ = state;
@@ -384,27 +397,47 @@ impl World {
         }
         self.set_source(pod, true);
         let elect = force && cluster;
-        let (words, within): (&[&str], Ms) = match (cluster, elect) {
-            (_, true) => (&["CLUSTER", "FAILOVER", "FORCE"], ELECTION_BOUND_MS),
-            (true, false) => (&["CLUSTER", "FAILOVER", "TAKEOVER"], ROLE_WITHIN_MS),
-            (false, _) => (&["REPLICAOF", "NO", "ONE"], ROLE_WITHIN_MS),
-        };
-        let asked = elect
-            && self
-                .state_mut(pod)
-                .and_then(|state| state.life.as_mut())
-                .and_then(|life| life.election_term.replace(term))
-                == Some(term);
-        if !elect {
-            // An election has the majority of primaries for its fence; a takeover has only Kagami's word.
-            self.pods[pod].made_primary_ms = Some(self.now);
+        if elect {
+            let known = self.state_mut(pod).and_then(|state| state.life.as_mut());
+            let asked = known.and_then(|life| life.election_term.replace(term)) == Some(term);
+            if !asked && let Err(error) = self.text(pod, &["CLUSTER", "FAILOVER", "FORCE"]) {
+                return self.not_promoted(pod, error);
+            }
+            return Next::Again(Stage::AwaitRole(Role::Primary, self.now + ELECTION_BOUND_MS), 0);
         }
-        if !asked && let Err(error) = self.text(pod, words) {
-            self.look(pod);
-            self.source(pod);
-            return failed(error);
+        if !cluster {
+            return self.take_over(pod, &["REPLICAOF", "NO", "ONE"]);
         }
-        Next::Again(Stage::AwaitRole(Role::Primary, self.now + within), 0)
+        let seen = self.state(pod).and_then(|state| state.view.as_ref()?.cluster.as_ref());
+        let epochs = seen.map(|seen| (seen.my_epoch, seen.current_epoch));
+        if let Some((epoch, current)) = epochs {
+            match self.text(pod, &["CLUSTER", "BUMPEPOCH"]) {
+                Err(error) => return self.not_promoted(pod, error),
+                Ok(bumped) if outbids(&bumped, epoch) => {}
+                Ok(_) => {
+                    if let Err(error) = self.text(pod, &["CLUSTER", "FAILOVER", "FORCE"]) {
+                        return self.not_promoted(pod, error);
+                    }
+                    return Next::Again(Stage::Outbid(current, self.now + OUTBID_WITHIN_MS), 1);
+                }
+            }
+        }
+        self.take_over(pod, &["CLUSTER", "FAILOVER", "TAKEOVER"])
+    }
+
+    fn take_over(&mut self, pod: usize, words: &[&str]) -> Next {
+        // An election has the majority of primaries for its fence; a takeover has only Kagami's word.
+        self.pods[pod].made_primary_ms = Some(self.now);
+        match self.text(pod, words) {
+            Err(error) if !error.contains("CLUSTER FAILOVER to a replica") => self.not_promoted(pod, error),
+            _ => Next::Again(Stage::AwaitRole(Role::Primary, self.now + ROLE_WITHIN_MS), 0),
+        }
+    }
+
+    fn not_promoted(&mut self, pod: usize, error: String) -> Next {
+        self.look(pod);
+        self.source(pod);
+        failed(error)
     }
 
     fn replicated(&mut self, pod: usize, term: u64, error: Option<String>) -> Next {

@@ -55,16 +55,29 @@ impl View<'_> {
         }
         let from = cluster.nodes.iter().filter(|line| !line.myself && overlap(line, &free));
         let from = from.map(|line| line.id.clone()).collect();
-        self.order_claim(lease, &free, from, plan);
+        // P1: what began anew and has claimed nothing yet leaves the room that its own start leaves, whichever is first.
+        let room = if cluster.my_epoch == 0 { self.room(lease) } else { 0 };
+        self.order_claim(lease, &free, from, room, plan);
     }
 
-    fn order_claim(&self, lease: &ShardLease, slots: &SlotSet, from: Vec<String>, plan: &mut Plan) {
+    fn order_claim(
+        &self,
+        lease: &ShardLease,
+        slots: &SlotSet,
+        from: Vec<String>,
+        room: u64,
+        plan: &mut Plan,
+    ) {
         plan.order(Order {
             node: &lease.holder,
             boot: &lease.boot,
             term: lease.term,
             role: Some(Role::Primary),
-            command: Command::AssignSlots { slots: slots.ranges(), epoch: Some(self.fresh_epoch()), from },
+            command: Command::AssignSlots {
+                slots: slots.ranges(),
+                epoch: Some(self.fresh_epoch() + room),
+                from,
+            },
             reason: Reason::FormingCluster,
         });
     }
@@ -90,14 +103,12 @@ impl View<'_> {
         let identities = Identities::of(self.group, self.observed);
         let stale = |view: &ClusterView| {
             let mut lines = view.nodes.iter().filter(doubts);
-            lines.any(|line| {
-                !self.shard.slots.meets(&identities.owned_by(line))
-            })
+            lines.any(|line| !self.shard.slots.meets(&identities.owned_by(line)))
         };
         let believer = identities.views.iter().find(|(_, view)| believes(view) && stale(view));
         let Some((believer, _)) = believer else { return false };
         if cluster.my_epoch < cluster.current_epoch {
-            self.order_claim(lease, &SlotSet::empty(), Vec::new(), plan);
+            self.order_claim(lease, &SlotSet::empty(), Vec::new(), 0, plan);
             return true;
         }
         let rank = |node: &str, engine: &kagami_protocol::EngineView| {

@@ -293,6 +293,13 @@ impl View<'_> {
         }
     }
 
+    /// How much newer than all that are known the first claim of a primary is that begins anew.
+    ///
+    /// P1: who cannot be asked may know a newer claim of the shard's last life than all who can; with the slots it takes the keys.
+    pub(super) fn room(&self, lease: &ShardLease) -> u64 {
+        if lease.cause == Cause::Birth { 0 } else { UNHEARD_EPOCHS }
+    }
+
     /// Lets the holder in as the primary.
     pub(super) fn start(&self, lease: &ShardLease, report: &Report, plan: &mut Plan) {
         if report.terminating {
@@ -316,9 +323,7 @@ impl View<'_> {
         let slots =
             if self.group.cluster_mode == ClusterMode::Enabled { lease.slots.ranges() } else { Vec::new() };
         let data = if lease.cause == Cause::Restore { StartData::Keep } else { StartData::PutAside };
-        // P1: who cannot be asked may know a newer claim of the shard's last life than all who can; with the slots it takes the keys.
-        let unheard = if lease.cause == Cause::Birth { 0 } else { UNHEARD_EPOCHS };
-        let role = StartRole::Primary { slots, epoch: self.fresh_epoch() + unheard };
+        let role = StartRole::Primary { slots, epoch: self.fresh_epoch() + self.room(lease) };
         let command =
             Command::Start(start(self.group, self.shard, self.observed, &lease.holder, announce, data, role));
         plan.order(Order {
