@@ -162,6 +162,29 @@ fn a_live_copy_that_comes_back_is_not_told_to_follow_a_lesser_one() {
     );
 }
 
+/// Simulator, seed 12418: its first replica gives a lone primary a new history, and the replica told of it first.
+#[test]
+fn a_replica_in_sync_is_no_better_copy_whatever_its_primary_told_last_of_its_history() {
+    let shard = "1x2 plain formed\n lease 0001 term 5 holder 0001-001 served reborn 5\n 0001-001 primary 0 foreign data 5 0";
+    let planned = table(&draw(&format!("{shard}\n 0001-002 replica 1 of 0001-001")).plan().1);
+    assert!(!planned.contains("raise") && !planned.contains("park"), "{planned}");
+    let planned = table(&draw(&format!("{shard}\n 0001-002 replica 1 of 0001-001 down 9")).plan().1);
+    assert!(planned.contains("raise 0001 to term 6 holder 0001-002"), "{planned}");
+}
+
+/// The lease names an earlier life of the lesser primary as the one before: it makes way all the same, and only if nothing was written.
+#[test]
+fn a_lesser_primary_that_the_lease_does_not_name_makes_way_if_nothing_was_written() {
+    let shard = "1x2 plain formed\n lease 0001 term 6 holder 0001-002 previous 0001-001/1 cause adopted served reborn 5 returned 6 4 1000
+                 0001-002 replica 1000 of 0001-001 down 90000 keys 9 foreign data 4 1000";
+    assert_plan(
+        &draw(&format!("{shard}\n 0001-001 primary 0 boot 2 data 5 0")),
+        "order 0001-001 term 6: park if unwritten",
+    );
+    let written = table(&draw(&format!("{shard}\n 0001-001 primary 7 keys 1 boot 2 data 5 0")).plan().1);
+    assert!(!written.contains("park"), "{written}");
+}
+
 #[test]
 fn an_old_primary_that_comes_back_does_not_serve_beside_the_lesser_one() {
     let scene = draw(

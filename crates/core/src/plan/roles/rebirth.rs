@@ -4,7 +4,9 @@
 //! worth more: the copy is held as it is, and an annotation of its pod decides.
 
 use super::View;
-use crate::observed::{COPY_ANNOTATION, Cause, CopyChoice, Life, Observed, Reach, Rebirth, ShardLease};
+use crate::observed::{
+    COPY_ANNOTATION, Cause, CopyChoice, Life, Observed, Reach, Rebirth, ShardLease, is_primary,
+};
 use crate::plan::step::Order;
 use crate::plan::{Plan, Primary};
 use kagami_api::{names, reason::Reason};
@@ -64,9 +66,14 @@ pub(in crate::plan) fn standing(
 
 /// Whether a node other than the holder holds more than its shard goes on from.
 fn is_ahead(observed: &Observed, node: &str, holder: &str, rebirths: &[Rebirth], reach: Reach) -> bool {
-    // A note may be a second old: one that copied from the holder shows its history.
+    // A note may be a second old: one that copied from the holder shows its history. Its first replica gives the holder a new one,
+    // of which it may not have told yet; whoever's link to it is up has copied from it all the same.
     let same =
-        observed.engine(node).zip(observed.engine(holder)).is_some_and(|(own, its)| own.replid == its.replid);
+        observed.engine(node).zip(observed.engine(holder)).is_some_and(|(own, its)| own.replid == its.replid)
+            || observed.link(node).is_some_and(|link| {
+                let pod = observed.nodes.get(holder).and_then(|seen| seen.pod.as_ref());
+                link.up && !link.syncing && pod.is_some_and(|pod| pod.ip.as_ref() == Some(&link.host))
+            });
     let empty = observed.engine(node).is_some_and(|engine| engine.keys == 0 && engine.offset == 0);
     node != holder && !same && !empty && rebirths.iter().any(|rebirth| rebirth.left_behind(reach))
 }
@@ -218,12 +225,13 @@ impl View<'_> {
     pub(super) fn make_way(&self, lease: &ShardLease, plan: &mut Plan) -> Way {
         let Some(undoing) = lease.undoing() else { return Way::Free };
         let forced = copy_choice(self.observed, &lease.holder) == Some(CopyChoice::Use);
+        let worthless = |node: &str| {
+            self.observed.engine(node).is_some_and(|engine| engine.keys == 0 || engine.unwritten)
+        };
         if let Some((previous, boot)) = &lease.previous
             && self.observed.life(previous, boot) == Life::Alive
         {
-            let worthless =
-                self.observed.engine(previous).is_some_and(|engine| engine.keys == 0 || engine.unwritten);
-            if !forced && !worthless {
+            if !forced && !worthless(previous) {
                 return Way::Closed;
             }
             self.park(previous, boot, lease.term, !forced, plan);
@@ -243,7 +251,11 @@ impl View<'_> {
             if let Some(report) =
                 self.observed.report(node).filter(|_| lesser && self.observed.engine(node).is_some())
             {
-                self.park(node, &report.boot, lease.term, false, plan);
+                let leads = self.observed.engine(node).is_some_and(is_primary);
+                if leads && !forced && !worthless(node) {
+                    return Way::Closed;
+                }
+                self.park(node, &report.boot, lease.term, leads && !forced, plan);
                 way = Way::Waits;
             }
         }
