@@ -68,8 +68,8 @@ impl Stores {
     pub(crate) fn new(scope: &Scope, wake: &Wake) -> (Self, Watches) {
         let mut watches: Watches = Vec::new();
         let over = Arc::new(Mutex::new(VecDeque::new()));
-        let ours = watcher::Config::default().labels(names::LABEL_REPLICATION_GROUP);
-        let any = watcher::Config::default();
+        let ours = newest().labels(names::LABEL_REPLICATION_GROUP);
+        let any = newest();
         macro_rules! owned {
             () => {
                 watch(
@@ -182,6 +182,12 @@ impl Stores {
     pub(crate) fn over(&self) -> BTreeMap<String, i64> {
         self.over.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
+}
+
+/// P1: what a leader begins with is no older than its lease. A list from the apiserver's cache may show a group as it was before it
+/// was asked for a replica, and the shard would be started empty beside the replica's copy.
+fn newest() -> watcher::Config {
+    watcher::Config::default().list_semantic(watcher::ListSemantic::MostRecent)
 }
 
 /// The kubelet's last word on a pod that is going away: its container has ended, and this pod starts no other.
