@@ -7,6 +7,7 @@ use crate::node::Node;
 use crate::observe;
 use crate::orders::{self, Admitted};
 use crate::start;
+use crate::state::State;
 use crate::stop;
 use crate::version::Version;
 use crate::writes;
@@ -137,7 +138,7 @@ async fn engine_command(node: &Node, command: Command, read: Instant) -> Result<
             }
             let assigned = cluster::assign_slots(&hand.client, &hand.version, &slots, epoch, &from);
             let count = assigned.await.map_err(failed)?;
-            node.change(|state| state.trouble.clear());
+            node.change(State::in_role);
             words(format!("{count} slots were not owned yet"))
         }
         Command::Replicate { primary, primary_id } => {
@@ -394,7 +395,7 @@ async fn replicate(
     // Only after the role changed: its replicas leave it by themselves, and nobody else may come.
     observe::settle(node).await;
     followed.map_err(failed)?;
-    node.change(|state| state.trouble.clear());
+    node.change(State::in_role);
     Ok(Done::default())
 }
 

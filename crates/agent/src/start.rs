@@ -325,7 +325,7 @@ async fn script(
         tracing::warn!(%error, "the engine runs, but not in its role");
         node.change(|state| {
             if state.boot == boot && state.life.is_some() {
-                state.trouble = format!("the engine runs, but not in its role: {error}");
+                state.not_in_role(&error.to_string());
             }
         });
     }

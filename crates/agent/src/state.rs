@@ -288,6 +288,8 @@ pub struct State<H> {
     pub fenced: bool,
     /// The last failure, in words.
     pub trouble: String,
+    /// Why the engine is not in the role that it was started for.
+    astray: String,
     /// Until when to look often.
     pub moving_until_ms: u64,
 }
@@ -323,6 +325,7 @@ impl<H> State<H> {
             guard: Guard::new(0),
             fenced: false,
             trouble,
+            astray: String::new(),
             moving_until_ms: 0,
         }
     }
@@ -442,8 +445,26 @@ impl<H> State<H> {
     pub fn stored(&mut self, term: u64) {
         self.kept_term = self.kept_term.max(term);
         if self.trouble.starts_with(NOTE_TROUBLE) {
-            self.trouble.clear();
+            self.over();
         }
+    }
+
+    /// The start was given up: the engine runs, and is not in its role. Until an order brings it there, or its life ends, that is
+    /// told again once anything else that is told meanwhile is over; or the operator would believe that the start goes on.
+    pub fn not_in_role(&mut self, words: &str) {
+        self.astray = format!("the engine runs, but not in its role: {words}");
+        self.trouble.clone_from(&self.astray);
+    }
+
+    /// An order has brought the engine into its role.
+    pub fn in_role(&mut self) {
+        self.astray.clear();
+        self.trouble.clear();
+    }
+
+    /// What was told last is over.
+    fn over(&mut self) {
+        self.trouble.clone_from(&self.astray);
     }
 
     /// The note could not be written: what is on the volume is the one before.
@@ -516,7 +537,7 @@ impl<H> State<H> {
             life.demoted_ms = (before == Some(Role::Primary)).then_some(now_ms);
         }
         if self.view.is_none() && self.trouble.starts_with("the engine does not answer") {
-            self.trouble.clear();
+            self.trouble.clone_from(&self.astray);
         }
         self.view = Some(view);
         let mut elected = false;
@@ -573,7 +594,7 @@ impl<H> State<H> {
     /// The engine's process runs.
     pub fn begin(&mut self, life: Life<H>, now_ms: u64) {
         self.engine = EngineState::Starting;
-        self.trouble.clear();
+        self.in_role();
         self.view = None;
         match started_as(&life.start) {
             Role::Primary => self.lead_term = self.term,
@@ -606,7 +627,7 @@ impl<H> State<H> {
         self.last_exit = Some(exit);
         self.guard_on = false;
         self.fenced = false;
-        self.trouble.clear();
+        self.in_role();
         self.has_data = has_data;
     }
 

@@ -242,3 +242,29 @@ fn that_an_engine_is_called_hung_is_told_at_once_and_how_long_it_lasts_is_not() 
     silent(&mut state, 9_000, 10_200);
     assert!(!state.is_told_by(&told));
 }
+
+/// Simulator, seeds 10204, 20059, 20638 and 21785: nobody knew any more that the start had been given up, and it was waited for.
+#[test]
+fn p4_that_an_engine_is_not_in_its_role_is_told_again_once_other_trouble_is_over() {
+    let astray = "the engine runs, but not in its role: the primary is not known yet";
+    let mut state = started(StartRole::Replica { primary: start_of_another(), primary_id: None });
+    see(&mut state, 100, Role::Primary);
+    state.not_in_role("the primary is not known yet");
+    assert_eq!(state.trouble, astray);
+    state.not_stored("no space left on device");
+    assert_ne!(state.trouble, astray);
+    state.stored(5);
+    assert_eq!(state.trouble, astray);
+    silent(&mut state, 150, 6_000);
+    assert!(state.trouble.starts_with("the engine does not answer"), "{}", state.trouble);
+    see(&mut state, 6_000, Role::Primary);
+    assert_eq!(state.trouble, astray);
+    state.in_role();
+    state.not_stored("no space left on device");
+    state.stored(5);
+    assert_eq!(state.trouble, "");
+}
+
+fn start_of_another() -> Address {
+    Address { host: "10.0.0.2".into(), port: 6379, bus_port: 16379 }
+}

@@ -7,6 +7,7 @@ use crate::script::Party;
 use crate::world::{Event, World};
 use kagami_agent::claim::outbids;
 use kagami_agent::orders::{self, Admitted};
+use kagami_agent::state::State;
 use kagami_protocol::engine_text::cluster_info;
 use kagami_protocol::{Command, Done, ELECTION_BOUND_MS, FromAgent, Order, Refused, Role};
 
@@ -245,7 +246,7 @@ impl World {
             Command::AssignSlots { slots, epoch, from } => {
                 let assigned = self.assign_slots(pod, slots, *epoch, from);
                 if assigned.is_ok() {
-                    self.change(pod, |state| state.trouble.clear());
+                    self.change(pod, State::in_role);
                 }
                 assigned.map_or_else(failed, |count| done(format!("{count} slots")))
             }
@@ -447,7 +448,7 @@ impl World {
             Some(error) => failed(error),
             None => {
                 self.change(pod, |state| {
-                    state.trouble.clear();
+                    state.in_role();
                     state.followed(term);
                 });
                 self.keep_note(pod);

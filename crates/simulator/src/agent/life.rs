@@ -201,8 +201,7 @@ impl World {
             }
         };
         if let Some(error) = failed {
-            let trouble = format!("the engine runs, but not in its role: {error}");
-            self.change(pod, |state| state.trouble = trouble);
+            self.change(pod, |state| state.not_in_role(&error));
         }
         if let Some(life) = self.state_mut(pod).and_then(|state| state.life.as_mut()) {
             life.process.script = None;
