@@ -15,7 +15,7 @@ const NAME: &str = "kagami-operator";
 /// 2026-01-01T00:00:00Z; `leaseTransitions` is an int32, which seconds since then fit for sixty years.
 const EPOCH: i64 = 1_767_225_600;
 /// How long a renewal lasts. A standby leads about this long after the leader's death: a look or two and two requests later.
-const DURATION: Duration = Duration::from_secs(5);
+const DURATION: Duration = Duration::from_secs(6);
 /// How often the leader renews.
 const RENEW: Duration = Duration::from_secs(1);
 /// How often a standby looks: what it adds to the time until it leads.
@@ -23,7 +23,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long one renewal may take: an apiserver that is starved answers late, and late is not lost.
 const RENEW_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// A leader that could not renew for this long ends itself, before anybody else may take over.
-const GIVE_UP: Duration = Duration::from_secs(4);
+///
+/// Four seconds were tried: a busy apiserver of a small cluster took the lease from a leader that was well.
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// How soon a renewal that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(200);

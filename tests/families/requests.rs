@@ -8,10 +8,30 @@ use serde_json::json;
 
 const TEST_FAILOVER: &str = "elasticache.kagami.dev/test-failover";
 const REBOOT: &str = "elasticache.kagami.dev/reboot";
+const UNDER_WAY: &str = "elasticache.kagami.dev/restart-under-way";
 
 async fn annotate(group: &Group<'_>, name: &str, value: &str) -> Result<()> {
     let words = ["annotate", "rg", &group.name, &format!("{name}={value}")];
     group.story.kubectl(&words, None, seconds(20)).await?.well("kubectl annotate").map(drop)
+}
+
+/// Asks, and asks again where that was refused because something was amiss for a moment, as the refusal says, until what was asked for
+/// is so.
+async fn asked(
+    group: &Group<'_>,
+    (name, value): (&str, &str),
+    what: &str,
+    so: impl AsyncFn() -> Result<()>,
+) -> Result<()> {
+    eventually(what, seconds(90), async || {
+        let Err(not_yet) = so().await else { return Ok(()) };
+        let object = group.get().await?;
+        if !object.annotations().keys().any(|key| [name, UNDER_WAY].contains(&key.as_str())) {
+            annotate(group, name, value).await?;
+        }
+        Err(not_yet)
+    })
+    .await
 }
 
 /// The request is taken or refused: its annotation is gone, and so is what was under way.
@@ -21,9 +41,7 @@ async fn answered(group: &Group<'_>) -> Result<()> {
         let left: Vec<&String> = object
             .annotations()
             .keys()
-            .filter(|name| {
-                [TEST_FAILOVER, REBOOT, "elasticache.kagami.dev/restart-under-way"].contains(&name.as_str())
-            })
+            .filter(|name| [TEST_FAILOVER, REBOOT, UNDER_WAY].contains(&name.as_str()))
             .collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
@@ -37,7 +55,12 @@ async fn tested(group: &Group<'_>) -> Result<()> {
     let old = group.primary_of("0001").await?;
     let run = group.view(&old).await?.run_id;
     let writer = Writer::start(group, "0001", false).await?;
-    annotate(group, TEST_FAILOVER, "0001").await?;
+    asked(group, (TEST_FAILOVER, "0001"), "another node is the primary", async || {
+        let now = group.primary_of("0001").await?.name;
+        ensure!(now != old.name, "it is still {now}");
+        Ok(())
+    })
+    .await?;
     group.event("TestFailover", seconds(20)).await?;
     let told = group.event("FailoverComplete", seconds(30)).await?;
     ensure!(told.contains("cause: handover") && told.contains("promote"), "no timeline: {told}");
@@ -93,8 +116,7 @@ async fn a_node_is_rebooted_by_kubectl_and_an_only_copy_without_a_volume_is_not(
         let replica = group.replicas_of("0001").await?.pop().context("no replica")?;
         let primary = group.primary_of("0001").await?;
         let run = group.view(&replica).await?.run_id;
-        annotate(&group, REBOOT, &replica.name).await?;
-        eventually("the replica's engine is another one", seconds(60), async || {
+        asked(&group, (REBOOT, &replica.name), "the replica's engine is another one", async || {
             ensure!(group.view(&group.node(&replica.name).await?).await?.run_id != run, "not yet");
             Ok(())
         })
@@ -105,8 +127,7 @@ async fn a_node_is_rebooted_by_kubectl_and_an_only_copy_without_a_volume_is_not(
             group.primary_of("0001").await?.name == primary.name,
             "the reboot of a replica moved the primary"
         );
-        annotate(&group, REBOOT, &primary.name).await?;
-        eventually("the primary has handed over", seconds(60), async || {
+        asked(&group, (REBOOT, &primary.name), "the primary has handed over", async || {
             ensure!(group.primary_of("0001").await?.name == replica.name, "not yet");
             Ok(())
         })

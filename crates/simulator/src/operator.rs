@@ -26,8 +26,8 @@ const SILENCE_MS: Ms = 3 * BEAT_MS;
 const REDIAL_MIN_MS: Ms = 25;
 const REDIAL_MAX_MS: Ms = 1_000;
 const RENEW_MS: Ms = 1_000;
-const GIVE_UP_MS: Ms = 4_000;
-const LEASE_MS: u64 = 5_000;
+const GIVE_UP_MS: Ms = 5_000;
+const LEASE_MS: u64 = 6_000;
 /// What `src/leader.rs` counts generations from.
 const EPOCH_S: i64 = 1_767_225_600;
 
