@@ -24,7 +24,13 @@ async fn a_hung_primary_is_told_of_and_ended_by_force_and_comes_back_as_a_replic
     fill(&mut a.client().await.unwrap(), 100).await;
     to_b.start(b.start(replica_of(&a), false)).await;
     let history = to_b.in_sync().await.engine.unwrap().replid;
-    let before = to_a.until("a primary", running(Role::Primary)).await;
+    // Its history is a new one since its first replica came; what is heard of it last is to be of that one.
+    let before = to_a
+        .until("a primary of that history", |report| {
+            running(Role::Primary)(report)
+                && report.engine.as_ref().is_some_and(|engine| engine.replid == history)
+        })
+        .await;
     kill_process(a.engine_pid().unwrap(), Signal::STOP).unwrap();
     let began = Instant::now();
     let report =
