@@ -37,12 +37,8 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<leader::Lost>() => {
-            let error = begin_again(&error);
-            let _ = writeln!(std::io::stderr(), "kagami: {error:#}");
-            ExitCode::FAILURE
-        }
         Err(error) => {
+            let error = if error.is::<leader::Lost>() { begin_again(&error) } else { error };
             let _ = writeln!(std::io::stderr(), "kagami: {error:#}");
             ExitCode::FAILURE
         }

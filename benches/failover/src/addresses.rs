@@ -2,6 +2,8 @@
 
 use crate::groups::{Group, connect, slot};
 use anyhow::{Context, Result, ensure};
+use kagami_protocol::ClusterView;
+use kagami_protocol::engine_text::cluster_nodes;
 use redis::aio::MultiplexedConnection;
 use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
@@ -58,14 +60,12 @@ async fn write(
     }
     let connection = connections.get_mut(ip).context("a connection")?;
     let view: String = redis::cmd("CLUSTER").arg("NODES").query_async(connection).await?;
-    let own: Vec<u16> = {
-        let ranges = view.lines().find(|line| line.contains("myself,master")).unwrap_or_default();
-        let ranges = ranges.split(' ').skip(8).filter_map(|range| {
-            let (from, to) = range.split_once('-').unwrap_or((range, range));
-            Some((from.parse::<u16>().ok()?, to.parse::<u16>().ok()?))
-        });
-        ranges.flat_map(|(from, to)| from..=to).filter(|slot| keys.contains_key(slot)).collect()
-    };
+    let view = ClusterView { nodes: cluster_nodes(&view), ..ClusterView::default() };
+    let own: Vec<u16> = view
+        .own_slots()
+        .flat_map(|(first, last)| first..=last)
+        .filter(|slot| keys.contains_key(slot))
+        .collect();
     let mut batch = own.iter().filter_map(|slot| keys.get(slot).map(|key| (*slot, key.clone())));
     // One first: a node that is not ready refuses them all.
     let Some((first, key)) = batch.next() else { return Ok(()) };

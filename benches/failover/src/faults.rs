@@ -50,11 +50,16 @@ impl Fault {
 impl FromStr for Fault {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Kill, Self::Delete, Self::Handover, Self::Silent, Self::Election, Self::Roll];
-        all.into_iter()
-            .chain([Self::Addresses])
-            .find(|fault| fault.word() == text)
-            .ok_or_else(|| format!("no such fault: {text}"))
+        let all = [
+            Self::Kill,
+            Self::Delete,
+            Self::Handover,
+            Self::Silent,
+            Self::Election,
+            Self::Roll,
+            Self::Addresses,
+        ];
+        all.into_iter().find(|fault| fault.word() == text).ok_or_else(|| format!("no such fault: {text}"))
     }
 }
 

@@ -28,6 +28,11 @@ impl EngineError {
         matches!(self, Self::Said(_) | Self::Odd(_))
     }
 
+    /// Whether an outcome is an answer, be it an error.
+    pub(crate) fn answered<T>(outcome: &Result<T, Self>) -> bool {
+        outcome.as_ref().map_or_else(Self::is_answer, |_| true)
+    }
+
     /// Whether the engine's words contain these, whatever their case.
     pub(crate) fn says(&self, words: &str) -> bool {
         matches!(self, Self::Said(said) if said.to_ascii_lowercase().contains(&words.to_ascii_lowercase()))

@@ -4,7 +4,7 @@ use crate::claim::{self, Claim, Follow};
 use crate::client::{Client, EngineError};
 use crate::version::Version;
 use kagami_protocol::engine_text::{self, ClusterInfo};
-use kagami_protocol::{Address, ClusterNode, Mark};
+use kagami_protocol::{Address, ClusterNode};
 use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -135,8 +135,8 @@ pub(crate) async fn close_slots(client: &Client, slots: &[u16], empty: bool) -> 
     }
     // A client that was sent here may have written between the count and the close: then it is open as it was.
     let held = filled().await?;
-    let marks = before.iter().filter(|line| line.myself).flat_map(|line| &line.open_slots);
-    for mark in marks.filter_map(|text| Mark::read(text)).filter(|mark| held.contains(&mark.slot)) {
+    let marks = before.iter().filter(|line| line.myself).flat_map(ClusterNode::marks);
+    for mark in marks.filter(|mark| held.contains(&mark.slot)) {
         let word = if mark.importing { "IMPORTING" } else { "MIGRATING" };
         client.text(&["CLUSTER", "SETSLOT", &mark.slot.to_string(), word, mark.peer], WITHIN).await?;
     }

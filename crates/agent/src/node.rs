@@ -133,6 +133,11 @@ impl Node {
         self.state().life.as_mut().filter(|life| life.boot == *boot).map(change)
     }
 
+    /// Whether that life goes on.
+    pub(crate) fn lives(&self, boot: &Boot) -> bool {
+        self.with_life(boot, |_| ()).is_some()
+    }
+
     /// Looks often for a while.
     pub(crate) fn expect_movement(&self, for_ms: u64) {
         let until = self.now_ms() + for_ms;

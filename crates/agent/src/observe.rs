@@ -51,9 +51,8 @@ pub(crate) async fn run(node: Arc<Node>) {
 /// Asks one question after another on a connection of its own and waits for each answer for as long as it takes, until the end
 /// of that life: an engine whose event loop turns slowly misses the deadlines of every look and serves its clients all the same.
 pub(crate) async fn pulse(node: Arc<Node>, boot: Boot, client: Client) {
-    while node.with_life(&boot, |_| ()).is_some() {
-        let answer = client.call(&["PING"], PULSE_WITHIN).await;
-        if answer.as_ref().map_or_else(EngineError::is_answer, |_| true) {
+    while node.lives(&boot) {
+        if EngineError::answered(&client.call(&["PING"], PULSE_WITHIN).await) {
             node.with_life(&boot, |life| life.unanswered_ms = 0);
         }
         tokio::time::sleep(PULSE_EVERY).await;
@@ -100,9 +99,7 @@ pub(crate) async fn look(node: &Node) -> Option<()> {
         info("keyspace"),
         cluster_text
     );
-    let any =
-        |answer: &Result<String, EngineError>| answer.as_ref().map_or_else(EngineError::is_answer, |_| true);
-    let answered = [&replication, &memory, &persistence, &keyspace].into_iter().any(any);
+    let answered = [&replication, &memory, &persistence, &keyspace].into_iter().any(EngineError::answered);
     let (server, replication, persistence) = match (server, replication, persistence) {
         (Ok(server), Ok(replication), Ok(persistence)) => (server, replication, persistence),
         (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {

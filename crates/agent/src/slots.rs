@@ -80,11 +80,7 @@ impl OpenSlots {
         for mark in cluster.marks() {
             marks.insert(mark.slot, format!("{}{}", mark.importing, mark.peer));
         }
-        let owns = |slot: u16| {
-            let mut own = cluster.nodes.iter().filter(|line| line.myself).flat_map(|line| &line.slots);
-            own.any(|(first, last)| (*first..=*last).contains(&slot))
-        };
-        (marks, self.held.iter().copied().filter(|slot| !owns(*slot)).collect())
+        (marks, self.held.iter().copied().filter(|slot| !cluster.owns(*slot)).collect())
     }
 }
 

@@ -131,9 +131,7 @@ impl<H> Life<H> {
             process,
         }
     }
-}
 
-impl<H> Life<H> {
     /// It has answered.
     fn heard(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
@@ -367,6 +365,11 @@ impl<H> State<H> {
         })
     }
 
+    /// Whether it was a primary and is none any more, and its clients are those of then.
+    fn former_clients(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.demoted_ms.is_some())
+    }
+
     /// Whether the life that ends was given data to load and ended by itself before it had; a configuration that it refused
     /// (`blames_the_start`, by its last words) says nothing about the data.
     pub fn failed_to_load(&self, blames_the_start: impl FnOnce(&Life<H>) -> bool) -> bool {
@@ -537,7 +540,7 @@ impl<H> State<H> {
             life.demoted_ms = (before == Some(Role::Primary)).then_some(now_ms);
         }
         if self.view.is_none() && self.trouble.starts_with("the engine does not answer") {
-            self.trouble.clone_from(&self.astray);
+            self.over();
         }
         self.view = Some(view);
         let mut elected = false;
@@ -813,7 +816,7 @@ impl<H> State<H> {
             kept: self.kept.clone(),
             config: self.life.as_ref().and_then(|life| life.start.config.clone()),
             vocabulary: kagami_protocol::VOCABULARY,
-            former_clients: self.life.as_ref().is_some_and(|life| life.demoted_ms.is_some()),
+            former_clients: self.former_clients(),
             volume: self.volume,
             unanswered: self.unanswered(),
         }
@@ -862,7 +865,7 @@ impl<H> State<H> {
         same_record
             && same_engine
             && self.term == *term
-            && self.life.as_ref().is_some_and(|life| life.demoted_ms.is_some()) == *former_clients
+            && self.former_clients() == *former_clients
             && self.engine == *state
             && self.volume.as_ref().map(told) == volume.as_ref().map(told)
             && self.has_data == *has_data

@@ -110,17 +110,16 @@ pub(crate) async fn end_engine(node: &Node) {
 pub(crate) async fn kill_engine(node: &Node, boot: &Boot) -> bool {
     node.kill(boot);
     let until = Instant::now() + KILLED_WITHIN;
-    let lives = || node.state().life.as_ref().is_some_and(|life| life.boot == *boot);
-    while lives() && Instant::now() < until {
+    while node.lives(boot) && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    !lives()
+    !node.lives(boot)
 }
 
 /// Sends the last command and waits until the process is gone.
 async fn ended(node: &Node, boot: &Boot, client: &Client, words: &[&str], within: Duration) -> bool {
     let until = Instant::now() + within;
-    let gone = || node.state().life.as_ref().is_none_or(|life| life.boot != *boot);
+    let gone = || !node.lives(boot);
     let shutdown = async {
         while !gone() && Instant::now() < until {
             // An error is an answer too (a snapshot that failed); a closed connection is what is hoped for.

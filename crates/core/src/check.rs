@@ -3,7 +3,7 @@
 //! It stands between plan and act in production too. A note is a bug of Kagami; the plan is then not carried out.
 
 use crate::desired::{ClusterMode, Desired};
-use crate::observed::{Agent, CopyChoice, Life, Observed, Rebirth, own_slots};
+use crate::observed::{Agent, CopyChoice, Life, Observed, Rebirth};
 use crate::plan::{Act, Plan, RaiseTerm};
 use kagami_protocol::{Address, Command, EngineState, HUNG_MS, Role, StartData, StartRole};
 use std::collections::{BTreeMap, BTreeSet};
@@ -478,7 +478,7 @@ fn assigns(
         let Some(cluster) = report.engine.as_ref().and_then(|engine| engine.cluster.as_ref()) else {
             continue;
         };
-        let serves = own_slots(cluster).any(|range| claimed(&range));
+        let serves = cluster.own_slots().any(|range| claimed(&range));
         let ended = silent && observed.ended(each, &report.boot);
         if from.contains(&cluster.my_id) && !ended && (silent || serves) {
             notes.push(format!("P2: slots are to be taken from {each}, which may serve them"));
@@ -526,7 +526,7 @@ fn closes(
         return;
     };
     for slot in slots {
-        if !own_slots(cluster).any(|(first, last)| (first..=last).contains(slot)) {
+        if !cluster.owns(*slot) {
             notes.push(format!("P1: slot {slot} is to be closed at {node}, which does not own it"));
         }
         let migrates = cluster.marks().any(|mark| mark.slot == *slot && !mark.importing);

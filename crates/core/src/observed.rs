@@ -402,6 +402,12 @@ impl Observed {
         self.engine(node)?.link.as_ref()
     }
 
+    /// Whether a replica is in sync with that primary, and not with somebody else.
+    pub fn in_sync_with(&self, replica: &EngineView, primary: &str) -> bool {
+        let host = self.nodes.get(primary).and_then(|seen| seen.pod.as_ref()?.ip.as_ref());
+        replica.link.as_ref().is_some_and(|link| link.up && !link.syncing && host == Some(&link.host))
+    }
+
     /// Whether the node is parked now, by its agent's word.
     pub fn parked(&self, node: &str) -> Option<&Report> {
         self.report(node).filter(|report| report.state == EngineState::Parked)
@@ -520,14 +526,5 @@ impl Observed {
 /// Whether an engine is a primary that may accept writes, by its own words.
 pub fn is_primary(engine: &EngineView) -> bool {
     engine.role == Some(Role::Primary)
-        && engine.cluster.as_ref().is_none_or(|cluster| own_slots(cluster).next().is_some())
-}
-
-/// The slots that an engine says it owns.
-pub fn own_slots(cluster: &kagami_protocol::ClusterView) -> impl Iterator<Item = (u16, u16)> + '_ {
-    cluster
-        .nodes
-        .iter()
-        .filter(|node| node.myself && node.primary)
-        .flat_map(|node| node.slots.iter().copied())
+        && engine.cluster.as_ref().is_none_or(|cluster| cluster.own_slots().next().is_some())
 }

@@ -1,7 +1,7 @@
 //! What the group tells of itself: a pure function over what was desired, seen and planned.
 
 use crate::desired::{ClusterMode, Desired, Refusal};
-use crate::observed::{Agent, Observed, is_primary, own_slots};
+use crate::observed::{Agent, Observed, is_primary};
 use crate::plan::{Frozen, Plan, Wait};
 use crate::slots::SlotSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -314,7 +314,7 @@ fn describe(status: &mut ReplicationGroupStatus, group: &Desired, frozen: &Froze
             let serves = members.iter().all(|member| member.status == Some(MemberStatus::Available));
             let slots = lease
                 .and_then(|lease| seen.observed.engine(&lease.holder)?.cluster.as_ref())
-                .map(|cluster| SlotSet::from_ranges(own_slots(cluster)))
+                .map(|cluster| SlotSet::from_ranges(cluster.own_slots()))
                 .filter(|slots| !slots.is_empty());
             NodeGroup {
                 node_group_id: shard.id.clone(),

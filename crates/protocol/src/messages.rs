@@ -750,10 +750,20 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
+    /// The slots that the engine says it owns, as inclusive ranges.
+    pub fn own_slots(&self) -> impl Iterator<Item = (u16, u16)> + '_ {
+        let own = self.nodes.iter().filter(|line| line.myself && line.primary);
+        own.flat_map(|line| line.slots.iter().copied())
+    }
+
+    /// Whether the engine says that it owns a slot.
+    pub fn owns(&self, slot: u16) -> bool {
+        self.own_slots().any(|(first, last)| (first..=last).contains(&slot))
+    }
+
     /// The slots that the engine itself migrates or imports.
     pub fn marks(&self) -> impl Iterator<Item = Mark<'_>> {
-        let own = self.nodes.iter().filter(|line| line.myself);
-        own.flat_map(|line| &line.open_slots).filter_map(|text| Mark::read(text))
+        self.nodes.iter().filter(|line| line.myself).flat_map(ClusterNode::marks)
     }
 
     /// The identity that the engine follows, by its own line.
@@ -818,4 +828,11 @@ pub struct ClusterNode {
     /// Slots being migrated or imported, as printed.
     #[serde(default)]
     pub open_slots: Vec<String>,
+}
+
+impl ClusterNode {
+    /// Its slots that are being migrated or imported; an engine prints them of itself alone.
+    pub fn marks(&self) -> impl Iterator<Item = Mark<'_>> {
+        self.open_slots.iter().filter_map(|text| Mark::read(text))
+    }
 }

@@ -76,20 +76,16 @@ pub(super) fn rule(
 /// With cluster mode disabled a connection outlives the move of the endpoint that it was made by, and its client meets `READONLY`
 /// for as long as it keeps it.
 fn former_clients(group: &Desired, primary: &Primary, observed: &Observed, plan: &mut Plan) {
+    let slice = key(Kind::EndpointSlice, &*group.name);
+    let moves = plan.steps.iter().any(|step| matches!(&step.act, Act::Apply { key, .. } if *key == slice));
+    let lease = group.shards.first().and_then(|shard| observed.leases.get(&shard.id));
+    let known_ms = lease.map_or(0, |lease| lease.known_ms);
     let former = observed.nodes.keys().filter(|node| **node != primary.node).filter_map(|node| {
         let report = observed.report(node).filter(|report| report.former_clients)?;
-        let replica = report.engine.as_ref().is_some_and(|engine| engine.role == Some(Role::Replica));
+        let replica = observed.engine(node).is_some_and(|engine| engine.role == Some(Role::Replica));
         replica.then_some((node, report))
     });
     for (node, report) in former {
-        let moves = plan.steps.iter().any(|step| {
-            matches!(&step.act, Act::Apply { key, .. } if *key == self::key(Kind::EndpointSlice, &*group.name))
-        });
-        let known_ms = group
-            .shards
-            .first()
-            .and_then(|shard| observed.leases.get(&shard.id))
-            .map_or(0, |lease| lease.known_ms);
         if moves || known_ms < CLOSE_AFTER_MS {
             plan.again(CLOSE_AFTER_MS.saturating_sub(known_ms).max(100));
             continue;

@@ -1,7 +1,7 @@
 //! Cluster identities (cluster mode enabled): who lives in one, and which are proven gone.
 
 use crate::desired::Desired;
-use crate::observed::{Observed, own_slots};
+use crate::observed::Observed;
 use kagami_protocol::{ClusterNode, ClusterView};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +53,7 @@ impl<'a> Identities<'a> {
     /// that is gone owns nothing.
     pub(crate) fn owned_by<'b>(&'b self, line: &'b ClusterNode) -> Vec<(u16, u16)> {
         match self.living.get(line.id.as_str()) {
-            Some(view) => own_slots(view).collect(),
+            Some(view) => view.own_slots().collect(),
             None if self.is_gone(&line.id) => Vec::new(),
             None => line.slots.clone(),
         }

@@ -173,10 +173,7 @@ fn follow(
     }
     if group.cluster_mode == ClusterMode::Enabled {
         let settled = report.trouble.is_empty() && engine.role == Some(Role::Primary);
-        let slots = engine
-            .cluster
-            .as_ref()
-            .is_some_and(|cluster| crate::observed::own_slots(cluster).next().is_some());
+        let slots = engine.cluster.as_ref().is_some_and(|cluster| cluster.own_slots().next().is_some());
         let epoch = engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch);
         if settled && !slots && !engine.complete && engine.offset == 0 && epoch == 0 {
             // Its agent is at it: it was started as a replica and follows as soon as it has met the primary. One with a copy, with a

@@ -7,7 +7,7 @@
 use super::step::Order;
 use super::{Act, Plan, Primary};
 use crate::desired::{ClusterMode, Desired};
-use crate::observed::{Observed, own_slots};
+use crate::observed::Observed;
 use kagami_api::{names, reason::Reason};
 use kagami_protocol::{ClusterView, Command, OPEN_SLOT_BOUND_MS, OpenSlot, Report, Role};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ struct Holder<'a> {
 
 impl Holder<'_> {
     fn owns(&self, slot: u16) -> bool {
-        own_slots(self.cluster).any(|(first, last)| (first..=last).contains(&slot))
+        self.cluster.owns(slot)
     }
 
     fn about(&self, slot: u16) -> bool {

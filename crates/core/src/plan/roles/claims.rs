@@ -4,7 +4,7 @@
 //! for ever: nobody else says otherwise. So slots are taken from whoever is proven gone, and never from anybody else.
 
 use super::View;
-use crate::observed::{ShardLease, is_primary, own_slots};
+use crate::observed::{ShardLease, is_primary};
 use crate::plan::Plan;
 use crate::plan::identities::Identities;
 use crate::plan::step::Order;
@@ -19,12 +19,12 @@ impl View<'_> {
         // The agent claims them itself as it starts a primary; it is asked again only once that is over.
         if !lease.served
             && report.is_some_and(|report| report.trouble.is_empty())
-            && own_slots(cluster).next().is_none()
+            && cluster.own_slots().next().is_none()
         {
             plan.wait(Reason::FormingCluster, &*self.shard.id, "the primary is taking its slots");
             return;
         }
-        let missing = self.shard.slots.difference(&SlotSet::from_ranges(own_slots(cluster)));
+        let missing = self.shard.slots.difference(&SlotSet::from_ranges(cluster.own_slots()));
         if !missing.is_empty() {
             self.take(lease, cluster, &missing, plan);
         } else if !self.outbid(lease, cluster, plan) && !cluster.ok {

@@ -2,11 +2,11 @@
 
 use super::View;
 use crate::desired::ClusterMode;
-use crate::observed::{Cause, ShardLease, own_slots};
+use crate::observed::{Cause, ShardLease};
 use crate::plan::{Act, Confirm, HandOver, Plan, Primary, Step};
 use crate::slots::SlotSet;
 use kagami_api::reason::Reason;
-use kagami_protocol::{EngineView, Report, Role};
+use kagami_protocol::{Report, Role};
 
 impl View<'_> {
     /// The holder serves: confirm it, note it, and hand over if it has to go.
@@ -31,7 +31,7 @@ impl View<'_> {
             self.claim(lease, cluster, plan);
         }
         let whole = engine.cluster.as_ref().is_none_or(|cluster| {
-            cluster.ok && self.shard.slots.difference(&SlotSet::from_ranges(own_slots(cluster))).is_empty()
+            cluster.ok && self.shard.slots.difference(&SlotSet::from_ranges(cluster.own_slots())).is_empty()
         });
         if !lease.served && whole {
             plan.steps.push(Step {
@@ -144,14 +144,6 @@ impl View<'_> {
         self.perform_hand_over(&raised, plan)
     }
 
-    /// Whether a replica is in sync with that primary, and not with somebody else.
-    pub(super) fn in_sync_with(&self, engine: &EngineView, primary: &str) -> bool {
-        let address = self.observed.address(primary, self.group.port, 0);
-        engine.link.as_ref().is_some_and(|link| {
-            link.up && !link.syncing && address.is_some_and(|address| address.host == link.host)
-        })
-    }
-
     /// The best replica in sync; one on a cordoned machine only if there is no other.
     pub(super) fn in_sync_replica(&self, primary: &str) -> Option<(&str, &Report)> {
         self.in_sync_replicas(primary).min_by_key(|(node, _)| self.cordoned(node))
@@ -165,7 +157,7 @@ impl View<'_> {
                 *node != primary
                     && self.stays(node)
                     && engine.role == Some(Role::Replica)
-                    && self.in_sync_with(engine, primary)
+                    && self.observed.in_sync_with(engine, primary)
             })
             .map(|(node, report, _)| (node, report))
     }

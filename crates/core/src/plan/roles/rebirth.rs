@@ -68,12 +68,10 @@ pub(in crate::plan) fn standing(
 fn is_ahead(observed: &Observed, node: &str, holder: &str, rebirths: &[Rebirth], reach: Reach) -> bool {
     // A note may be a second old: one that copied from the holder shows its history. Its first replica gives the holder a new one,
     // of which it may not have told yet; whoever's link to it is up has copied from it all the same.
-    let same =
-        observed.engine(node).zip(observed.engine(holder)).is_some_and(|(own, its)| own.replid == its.replid)
-            || observed.link(node).is_some_and(|link| {
-                let pod = observed.nodes.get(holder).and_then(|seen| seen.pod.as_ref());
-                link.up && !link.syncing && pod.is_some_and(|pod| pod.ip.as_ref() == Some(&link.host))
-            });
+    let same = observed.engine(node).is_some_and(|own| {
+        observed.engine(holder).is_some_and(|its| own.replid == its.replid)
+            || observed.in_sync_with(own, holder)
+    });
     let empty = observed.engine(node).is_some_and(|engine| engine.keys == 0 && engine.offset == 0);
     node != holder && !same && !empty && rebirths.iter().any(|rebirth| rebirth.left_behind(reach))
 }

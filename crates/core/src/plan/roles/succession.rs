@@ -149,7 +149,7 @@ impl View<'_> {
             && self.observed.engine(previous).is_some_and(|engine| engine.role == Some(Role::Primary))
         {
             // The one before it lives and obeys: it is relieved, not overthrown; or keeps the role if nobody is in sync.
-            if self.in_sync_with(engine, previous) && self.stays(&lease.holder) {
+            if self.observed.in_sync_with(engine, previous) && self.stays(&lease.holder) {
                 return self.perform_hand_over(lease, plan);
             }
             let previous_report = self.observed.report(previous)?;
