@@ -54,11 +54,7 @@ pub(crate) fn observe(
 ) -> Observed {
     let (name, namespace) = (group.name_any(), group.namespace().unwrap_or_default());
     let here = Here { name: &name, namespace: &namespace };
-    let mut shown = Shown {
-        over: stores.over(),
-        machines: stores.machines.state().iter().map(|node| (node.name_any(), machine(node))).collect(),
-        ..Shown::default()
-    };
+    let mut shown = Shown { over: stores.over(), machines: stores.machines(), ..Shown::default() };
     here.collect(&stores.stateful_sets, Kind::StatefulSet, &mut shown);
     here.collect(&stores.services, Kind::Service, &mut shown);
     here.collect(&stores.secrets, Kind::Secret, &mut shown);
@@ -134,19 +130,20 @@ impl Here<'_> {
 /// What matters of a machine.
 pub(crate) fn machine(node: &Node) -> Machine {
     let spec = node.spec.clone().unwrap_or_default();
-    let ready =
-        node.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
-            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        });
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let condition = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+    let since = condition.and_then(|condition| condition.last_transition_time.as_ref());
     Machine {
         zone: node.labels().get(names::LABEL_ZONE).cloned(),
-        ready,
+        ready: condition.is_some_and(|condition| condition.status == "True"),
+        ready_since_ms: since.map_or(i64::MAX, |time| time.0.as_millisecond()),
         unschedulable: spec.unschedulable.unwrap_or(false),
         out_of_service: spec
             .taints
             .iter()
             .flatten()
             .any(|taint| taint.key == "node.kubernetes.io/out-of-service"),
+        open_ms: 0,
     }
 }
 

@@ -13,13 +13,15 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kagami_api::names;
 use kagami_api::v1alpha1::{ParameterGroup, ReplicationGroup, SecurityGroup, SubnetGroup};
+use kagami_core::observed::Machine;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -50,6 +52,35 @@ pub(crate) struct Stores {
     pub(crate) referring: Arc<Notify>,
     /// UIDs of pods that the kubelet said are over.
     pub(crate) over: Arc<Mutex<VecDeque<(String, i64)>>>,
+    /// Since when machines take pods.
+    open: Arc<Mutex<Open>>,
+}
+
+/// The machines that take pods, in which zone, and since when this process has seen that without a break: by the monotonic clock,
+/// and by each event of the watch, so that no moment between two looks is missed.
+#[derive(Default)]
+pub(crate) struct Open(HashMap<String, (Option<String>, Option<String>, Instant)>);
+
+impl Open {
+    /// A machine as the watch shows it; `None` where it is gone.
+    fn see(&mut self, name: &str, machine: Option<(&Node, &Machine)>, now: Instant) {
+        let Some((node, machine)) = machine.filter(|(_, machine)| machine.open()) else {
+            self.0.remove(name);
+            return;
+        };
+        // Another machine of that name, or the same in another zone, is a new one.
+        let of = (node.metadata.uid.clone(), machine.zone.clone());
+        let known = self.0.get(name).is_some_and(|(uid, zone, _)| (uid, zone) == (&of.0, &of.1));
+        if !known {
+            self.0.insert(name.to_owned(), (of.0, of.1, now));
+        }
+    }
+
+    /// For how long, in milliseconds.
+    pub(crate) fn open_ms(&self, name: &str, now: Instant) -> u64 {
+        let since = self.0.get(name).map(|(_, _, since)| now.saturating_duration_since(*since));
+        since.map_or(0, |open| u64::try_from(open.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 /// Where the watches look.
@@ -68,6 +99,7 @@ impl Stores {
     pub(crate) fn new(scope: &Scope, wake: &Wake) -> (Self, Watches) {
         let mut watches: Watches = Vec::new();
         let over = Arc::new(Mutex::new(VecDeque::new()));
+        let open = Arc::new(Mutex::new(Open::default()));
         let ours = newest().labels(names::LABEL_REPLICATION_GROUP);
         let any = newest();
         macro_rules! owned {
@@ -120,14 +152,24 @@ impl Stores {
                 let api: Api<Node> = Api::all(scope.client.clone());
                 let groups = groups.clone();
                 let wake = wake.clone();
-                let mut seen = std::collections::HashMap::new();
+                let mut seen = HashMap::new();
+                let (open, shown) = (open.clone(), reader.clone());
                 let stream = reflector(writer, watcher(api, any.clone())).default_backoff().touched_objects();
                 watches.push(Box::pin(stream.for_each(move |machine| {
                     match machine {
                         // A kubelet's heartbeat is no news.
                         Ok(machine) => {
                             let fact = crate::observe::machine(&machine);
-                            if seen.insert(machine.name_any(), fact.clone()) != Some(fact) {
+                            let name = machine.name_any();
+                            // The store shows it already; not one that was deleted.
+                            let there = shown.get(&ObjectRef::new(&name)).is_some();
+                            let view = there.then_some((&machine, &fact));
+                            open.lock().unwrap_or_else(PoisonError::into_inner).see(
+                                &name,
+                                view,
+                                Instant::now(),
+                            );
+                            if seen.insert(name, fact.clone()) != Some(fact) {
                                 for group in groups.state() {
                                     let _ = wake.unbounded_send(ObjectRef::from_obj(&*group));
                                 }
@@ -142,6 +184,7 @@ impl Stores {
             groups: groups.clone(),
             referring: referring.clone(),
             over,
+            open,
         };
         let wake = wake.clone();
         follow(scope, groups_writer, &any, &mut watches, move |group: &ReplicationGroup| {
@@ -176,6 +219,18 @@ impl Stores {
             leases,
             machines
         );
+    }
+
+    /// The machines.
+    pub(crate) fn machines(&self) -> BTreeMap<String, Machine> {
+        let (open, now) = (self.open.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let machines = self.machines.state();
+        let each = machines.iter().map(|node| {
+            let name = node.name_any();
+            let open_ms = open.open_ms(&name, now);
+            (name, Machine { open_ms, ..crate::observe::machine(node) })
+        });
+        each.collect()
     }
 
     /// UIDs of pods that are over, and since when.
@@ -299,4 +354,51 @@ fn follow<K>(
         }
         futures::future::ready(())
     })));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn machine(uid: &str, zone: &str, ready: bool, cordoned: bool) -> Node {
+        let mut node = Node::default();
+        node.metadata.uid = Some(uid.into());
+        node.metadata.labels = Some([(names::LABEL_ZONE.to_owned(), zone.to_owned())].into());
+        let status = if ready { "True" } else { "Unknown" };
+        node.status = serde_json::from_value(
+            serde_json::json!({ "conditions": [{ "type": "Ready", "status": status }] }),
+        )
+        .ok();
+        node.spec = serde_json::from_value(serde_json::json!({ "unschedulable": cordoned })).ok();
+        node
+    }
+
+    #[test]
+    fn a_machine_is_open_for_as_long_as_the_watch_showed_nothing_else() {
+        let began = Instant::now();
+        let mut open = Open::default();
+        let mut see = |second: u64, node: Option<&Node>| {
+            let now = began + Duration::from_secs(second);
+            let fact = node.map(crate::observe::machine);
+            open.see("m2", node.zip(fact.as_ref()), now);
+            open.open_ms("m2", now)
+        };
+        let well = machine("u1", "b", true, false);
+        assert_eq!([see(0, Some(&well)), see(30, Some(&well)), see(60, Some(&well))], [0, 30_000, 60_000]);
+        assert_eq!(
+            [see(61, Some(&machine("u1", "b", true, true))), see(62, Some(&well))],
+            [0, 0],
+            "cordoned"
+        );
+        assert_eq!(
+            [see(70, Some(&machine("u1", "b", false, false))), see(71, Some(&well))],
+            [0, 0],
+            "not ready"
+        );
+        assert_eq!(see(80, Some(&well)), 9_000);
+        assert_eq!([see(81, None), see(82, Some(&well))], [0, 0], "deleted and made again");
+        assert_eq!(see(90, Some(&machine("u2", "b", true, false))), 0, "another machine of that name");
+        assert_eq!(see(91, Some(&machine("u2", "c", true, false))), 0, "in another zone");
+    }
 }

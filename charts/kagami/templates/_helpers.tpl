@@ -110,7 +110,7 @@ line below does not explain.
   resources: [roles, rolebindings]
   verbs: [get, list, watch, create, patch, update, delete]
 # The role of a node is a label of its pod; the pods themselves are made and deleted by their stateful sets, but for one that never
-# found a machine and is made anew for another zone.
+# found a machine and is made anew for another zone, and a replica that moves back to its zone.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch, delete]

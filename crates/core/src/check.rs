@@ -2,10 +2,12 @@
 //!
 //! It stands between plan and act in production too. A note is a bug of Kagami; the plan is then not carried out.
 
-use crate::desired::{ClusterMode, Desired};
-use crate::observed::{Agent, CopyChoice, Life, Observed, Rebirth};
-use crate::plan::{Act, Plan, RaiseTerm};
+use crate::build::pinned_zone;
+use crate::desired::{ClusterMode, Desired, DesiredShard};
+use crate::observed::{Agent, CopyChoice, Kind, Life, ObjectKey, Observed, Rebirth};
+use crate::plan::{Act, MovePod, Plan, RETURN_AFTER_MS, RaiseTerm};
 use kagami_protocol::{Address, Command, EngineState, HUNG_MS, Role, StartData, StartRole};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a plan would break, in words; empty for a good plan.
@@ -127,6 +129,16 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
                 if !pod.is_some_and(|pod| pod.uid == *uid && pod.machine.is_none() && pod.ip.is_none()) {
                     notes.push(format!("P1: the pod of {node} is to be deleted and may have run"));
                 }
+                let next = template(observed, node).and_then(pinned_zone);
+                if next.is_none() || next == pod.and_then(|pod| pod.zone.as_deref()) {
+                    notes.push(format!(
+                        "P4: the pod of {node} is to be deleted and the next would be as it is"
+                    ));
+                }
+            }
+            Act::MovePod(moved) => leaves(group, observed, plan, moved, &mut notes),
+            Act::Apply { key, object } if key.kind == Kind::StatefulSet => {
+                moves(group, observed, plan, &key.name, object, &mut notes);
             }
             Act::Annotate { .. }
             | Act::Apply { .. }
@@ -138,6 +150,162 @@ pub fn check(group: &Desired, observed: &Observed, plan: &Plan) -> Vec<String> {
         }
     }
     notes
+}
+
+fn template<'a>(observed: &'a Observed, node: &str) -> Option<&'a Value> {
+    let key = ObjectKey { kind: Kind::StatefulSet, name: node.to_owned() };
+    observed.children.get(&key).map(|set| &**set)
+}
+
+/// The zone of the machine that a node's pod is bound to.
+fn stands<'a>(observed: &'a Observed, node: &str) -> Option<&'a str> {
+    let machine = observed.nodes.get(node)?.pod.as_ref()?.machine.as_ref()?;
+    observed.machines.get(machine)?.zone.as_deref()
+}
+
+/// The nodes of the shard that a node is of.
+fn shard_with<'a>(group: &'a Desired, node: &str) -> Option<&'a DesiredShard> {
+    group.shards.iter().find(|shard| shard.nodes.iter().any(|each| each.name == node))
+}
+
+/// P8: whether some other copy of the shard is out of that zone now, and will be, whatever the plan writes.
+fn is_apart(group: &Desired, observed: &Observed, plan: &Plan, node: &str, zone: &str) -> bool {
+    let written = |name: &str| {
+        plan.steps.iter().find_map(|step| match &step.act {
+            Act::Apply { key, object } if key.kind == Kind::StatefulSet && key.name == name => {
+                Some(&**object)
+            }
+            _ => None,
+        })
+    };
+    let out = |name: &str| {
+        let meant = written(name).or_else(|| template(observed, name)).and_then(pinned_zone);
+        meant.is_some_and(|meant| meant != zone) && stands(observed, name) != Some(zone)
+    };
+    let nodes = shard_with(group, node).map(|shard| shard.nodes.as_slice()).unwrap_or_default();
+    !group.multi_az || nodes.iter().any(|each| each.name != node && out(&each.name))
+}
+
+/// P8: the template of a node names another zone.
+fn moves(
+    group: &Desired,
+    observed: &Observed,
+    plan: &Plan,
+    node: &str,
+    object: &Value,
+    notes: &mut Vec<String>,
+) {
+    let before = template(observed, node).and_then(pinned_zone);
+    let Some((before, zone)) = before.zip(pinned_zone(object)) else { return };
+    let pod = observed.nodes.get(node).and_then(|seen| seen.pod.as_ref());
+    let made_for = pod.and_then(|pod| pod.zone.as_deref());
+    // A template that is as the pod is moves nobody, also where the pod's machine is gone.
+    if before == zone || stands(observed, node) == Some(zone) || made_for == Some(zone) {
+        return;
+    }
+    if !is_apart(group, observed, plan, node, zone) {
+        notes.push(format!(
+            "P8: {node} is to be in zone {zone}, where all other copies of its node group are"
+        ));
+    }
+    let placed = pod.is_some_and(|pod| pod.machine.is_some());
+    if placed && let Some(why) = stays(group, observed, plan, node, zone) {
+        notes.push(format!("P8: {node} is to move to zone {zone} and {why}"));
+    }
+}
+
+/// Why a node that runs does not move to a zone, in words.
+fn stays(group: &Desired, observed: &Observed, plan: &Plan, node: &str, zone: &str) -> Option<&'static str> {
+    let requests = &observed.requests;
+    let asked = requests.under_way.is_some() || requests.reboot.is_some() || requests.test_failover.is_some();
+    let Some(shard) = shard_with(group, node) else { return Some("it is no node of the group") };
+    let ripe = observed.machines.values().any(|machine| {
+        let since = observed.now_ms - machine.ready_since_ms;
+        machine.zone.as_deref() == Some(zone)
+            && machine.open()
+            && machine.open_ms >= RETURN_AFTER_MS
+            && u64::try_from(since).is_ok_and(|since| since >= RETURN_AFTER_MS)
+    });
+    let whole = |shard: &DesiredShard| {
+        let Some(lease) = observed.leases.get(&shard.id) else { return false };
+        let host = observed.nodes.get(&lease.holder).and_then(|seen| seen.pod.as_ref()?.ip.as_ref());
+        let leads = observed.report(&lease.holder).is_some_and(|report| report.boot == lease.boot);
+        leads
+            && shard.nodes.iter().all(|each| {
+                let going = observed
+                    .nodes
+                    .get(&each.name)
+                    .and_then(|seen| seen.pod.as_ref())
+                    .is_none_or(|pod| pod.deleting);
+                observed.engine(&each.name).is_some_and(|engine| {
+                    let link = engine.link.as_ref();
+                    let role = if each.name == lease.holder { Role::Primary } else { Role::Replica };
+                    let follows =
+                        link.is_some_and(|link| link.up && !link.syncing && Some(&link.host) == host);
+                    !going
+                        && engine.complete
+                        && !engine.loading
+                        && engine.role == Some(role)
+                        && (role == Role::Primary || follows)
+                })
+            })
+    };
+    if plan.steps.len() > 1 || asked {
+        Some("something else is done to the group")
+    } else if group.storage.is_some() || observed.claims.contains_key(node) {
+        Some("its volume cannot")
+    } else if shard.nodes.len() < 2 {
+        Some("it is the only copy")
+    } else if observed.leases.get(&shard.id).is_none_or(|lease| lease.holder == node) {
+        Some("it is the primary")
+    } else if !ripe {
+        Some("no machine of that zone has been there for long enough")
+    } else if !group.shards.iter().all(whole) {
+        Some("not every node of the group is in sync")
+    } else {
+        None
+    }
+}
+
+/// P1, P8: the pod of a replica is ended so that the next one is made for its own zone; everybody of the shard is asked before.
+fn leaves(group: &Desired, observed: &Observed, plan: &Plan, moved: &MovePod, notes: &mut Vec<String>) {
+    let node = &moved.node;
+    let pod = observed.nodes.get(node).and_then(|seen| seen.pod.as_ref());
+    let Some(zone) = template(observed, node).and_then(pinned_zone) else {
+        return notes.push(format!("P4: {node} is to move and its template names no zone"));
+    };
+    if !pod
+        .is_some_and(|pod| pod.uid == moved.uid && pod.zone.as_deref().is_some_and(|stands| stands != zone))
+    {
+        notes.push(format!("P4: {node} is to move and the next pod would be as it is"));
+    }
+    if let Some(why) = stays(group, observed, plan, node, zone) {
+        notes.push(format!("P8: {node} is to move to zone {zone} and {why}"));
+    }
+    if !is_apart(group, observed, plan, node, zone) {
+        notes.push(format!(
+            "P8: {node} is to be in zone {zone}, where all other copies of its node group are"
+        ));
+    }
+    let shard = shard_with(group, node);
+    let lease = shard.and_then(|shard| observed.leases.get(&shard.id));
+    let everybody = shard.is_some_and(|shard| {
+        shard.nodes.iter().all(|each| {
+            let role = if lease.is_some_and(|lease| lease.holder == each.name) {
+                Role::Primary
+            } else {
+                Role::Replica
+            };
+            moved.asked.iter().any(|(name, boot, expected)| {
+                *name == each.name
+                    && *expected == role
+                    && observed.report(name).is_some_and(|report| report.boot == *boot)
+            })
+        })
+    });
+    if !everybody || lease.is_none_or(|lease| lease.term != moved.term) {
+        notes.push(format!("P5: {node} is to move and not everybody of its node group is asked before"));
+    }
 }
 
 /// P1: a holder without a copy while somebody holds one.

@@ -215,10 +215,21 @@ pub struct Machine {
     pub zone: Option<String>,
     /// The node controller holds it to be ready. False is a witness of silence, no proof of death.
     pub ready: bool,
+    /// Since when it is, or is not, in milliseconds since the Unix epoch; another process's clock, and it outlives the operator.
+    pub ready_since_ms: i64,
     /// Cordoned.
     pub unschedulable: bool,
     /// Tainted `node.kubernetes.io/out-of-service`: an administrator vouches that it is off.
     pub out_of_service: bool,
+    /// For how long this operator process has seen it [open](Self::open) without a break, in milliseconds of its own clock.
+    pub open_ms: u64,
+}
+
+impl Machine {
+    /// Whether it takes pods.
+    pub fn open(&self) -> bool {
+        self.ready && !self.unschedulable && !self.out_of_service
+    }
 }
 
 /// A shard's term: a `Lease` of coordination.k8s.io, written by compare-and-set.

@@ -143,7 +143,7 @@ fn waits(seen: &Seen<'_>) -> Vec<Wait> {
 
 /// How much a reason matters to the person on call; lower is worse.
 fn severity(reason: Reason) -> usize {
-    const ORDER: [Reason; 34] = [
+    const ORDER: [Reason; 35] = [
         Reason::BugRefused,
         Reason::NoLiveCopy,
         Reason::CopyHeld,
@@ -177,6 +177,7 @@ fn severity(reason: Reason) -> usize {
         Reason::FormingCluster,
         Reason::WaitingForPods,
         Reason::WaitingForAgent,
+        Reason::AwayFromZone,
         Reason::UnsupportedModification,
     ];
     ORDER.iter().position(|each| *each == reason).unwrap_or(ORDER.len())

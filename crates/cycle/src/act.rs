@@ -8,7 +8,7 @@ use kagami_api::reason::Reason;
 use kagami_core::build;
 use kagami_core::desired::Desired;
 use kagami_core::observed::{Kind, ObjectKey, Observed};
-use kagami_core::plan::{Act, HandOver, Plan, RaiseTerm, Step, Tied, Wait};
+use kagami_core::plan::{Act, HandOver, MovePod, Plan, RaiseTerm, Step, Tied, Wait};
 use kagami_protocol::{Boot, Command, Done, Refused, Role as EngineRole};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -212,6 +212,7 @@ impl<W: World> Hands<'_, W> {
             }
             Act::DeleteClaim { claim, uid, .. } => self.remove(Target::Claim(claim.clone()), uid).await,
             Act::DeletePod { pod, uid, .. } => self.remove(Target::Pod(pod.clone()), uid).await,
+            Act::MovePod(moved) => self.move_pod(moved).await,
         }
     }
 
@@ -327,6 +328,18 @@ impl<W: World> Hands<'_, W> {
             Err(error) if matches!(error.code, 404 | 409) => Err(Trouble::Stale(error.message)),
             Err(error) => Err(Trouble::Tell(Reason::ApplyFailed, target.to_string(), error.message)),
         }
+    }
+
+    /// A replica's pod is deleted only once everybody of its shard has said that all is as it was when that was planned: the same
+    /// life, the same role, no later term. Whoever says no, or nothing, leaves all as it is.
+    async fn move_pod(&self, moved: &MovePod) -> Result<String, Trouble> {
+        for (node, boot, role) in &moved.asked {
+            let (node, boot, role) = (node.clone(), boot.clone(), Some(*role));
+            let order =
+                Order { node: node.clone(), boot, term: moved.term, role, command: Command::KeepTerm };
+            self.world.order(order).await.map_err(|failed| refused(&node, failed))?;
+        }
+        self.remove(Target::Pod(moved.pod.clone()), &moved.uid).await
     }
 
     /// Writes what became of a request; a version that is older than the group's is refused by the apiserver.
@@ -454,6 +467,114 @@ fn refused(node: &str, failed: Failed) -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::Counted;
+    use kagami_api::v1alpha1::ReplicationGroup;
+    use kagami_core::desired::{References, Tables, resolve};
+    use kagami_core::plan::Confirm;
+    use kagami_core::status::Happening;
+    use std::sync::Mutex;
+
+    /// A world that notes what it is asked, and in which one agent says no.
+    struct Noted {
+        refuses: &'static str,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Noted {
+        fn note(&self, words: String) {
+            self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(words);
+        }
+    }
+
+    fn unasked<T>() -> Result<T, ApiError> {
+        Err(ApiError { code: 500, message: "nobody asks for this".into() })
+    }
+
+    impl World for Noted {
+        async fn get(&self, _: &Target) -> Result<Option<Value>, ApiError> {
+            unasked()
+        }
+        async fn apply(&self, _: &Target, _: &Value) -> Result<Value, ApiError> {
+            unasked()
+        }
+        async fn create(&self, _: &Target, _: &Value) -> Result<Value, ApiError> {
+            unasked()
+        }
+        async fn replace(&self, _: &Target, _: &Value) -> Result<Value, ApiError> {
+            unasked()
+        }
+        async fn merge(&self, _: &Target, _: &Value) -> Result<Value, ApiError> {
+            unasked()
+        }
+        async fn apply_status(&self, _: &Value) -> Result<Value, ApiError> {
+            unasked()
+        }
+        async fn delete(&self, target: &Target, uid: Option<&str>) -> Result<(), ApiError> {
+            self.note(format!("delete {target} {}", uid.unwrap_or("whatever it is")));
+            Ok(())
+        }
+        async fn event(&self, _: &Happening) {}
+        async fn order(&self, order: Order) -> Result<Done, Failed> {
+            let Order { node, boot, term, role, command } = order;
+            self.note(format!("{node} {boot} term {term} {role:?} {command:?}"));
+            if node == self.refuses {
+                return Err(Failed::Refused(Refused::WrongState { is: "a primary".into() }));
+            }
+            Ok(Done::default())
+        }
+        fn confirm(&self, _: &[String], _: &[Confirm]) {}
+        fn leave(&self, _: &[String]) {}
+        async fn pause(&self, _: u64) {}
+        fn now_ms(&self) -> u64 {
+            0
+        }
+        fn wall(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+        fn operator_secret(&self) -> Result<BTreeMap<String, String>, String> {
+            Err("nobody asks for this".into())
+        }
+        fn agent_secret(&self, _: &Value) -> Result<BTreeMap<String, String>, String> {
+            Err("nobody asks for this".into())
+        }
+        fn count(&self, _: Counted<'_>) {}
+    }
+
+    /// What is asked as a pod is to move while one agent says no, and whether it was done.
+    fn asked_to_move(refuses: &'static str) -> (Vec<String>, bool) {
+        let spec = json!({ "replicationGroupDescription": "d", "cacheNodeType": "cache.t4g.micro", "engine": "valkey",
+            "engineVersion": "8.1", "numCacheClusters": 2, "automaticFailoverEnabled": true });
+        let mut group = ReplicationGroup::new("g", serde_json::from_value(spec).unwrap());
+        group.metadata.namespace = Some("shop".into());
+        let group = resolve(&group, &References::default(), &Tables::default()).unwrap();
+        let life =
+            |node: &str, role| (node.to_owned(), format!("{node}/agent/1").parse::<Boot>().unwrap(), role);
+        let moved = MovePod {
+            node: "two".into(),
+            pod: "two-0".into(),
+            uid: "u2".into(),
+            term: 7,
+            asked: vec![life("one", EngineRole::Primary), life("two", EngineRole::Replica)],
+        };
+        let (event, reason) = (String::new(), Reason::CacheNodeReplaceStarted);
+        let step = Step { act: Act::MovePod(moved), reason, event, warning: false };
+        let plan = Plan { steps: vec![step], ..Plan::default() };
+        let (world, written, observed) =
+            (Noted { refuses, asked: Mutex::default() }, Written::default(), Observed::default());
+        let hands = Hands { world: &world, written: &written, group: &group, observed: &observed };
+        let outcome = futures::executor::block_on(hands.perform(&plan));
+        assert!(outcome.failure.is_none(), "a no is no failure: {:?}", outcome.failure);
+        (world.asked.into_inner().unwrap(), !outcome.done.is_empty() && !outcome.stale)
+    }
+
+    #[test]
+    fn a_pod_that_moves_is_deleted_only_once_everybody_has_agreed() {
+        let one = "one one/agent/1 term 7 Some(Primary) KeepTerm";
+        let two = "two two/agent/1 term 7 Some(Replica) KeepTerm";
+        assert_eq!(asked_to_move("nobody"), (vec![one.into(), two.into(), "delete two-0 u2".into()], true));
+        assert_eq!(asked_to_move("one"), (vec![one.into()], false), "the primary is one no more");
+        assert_eq!(asked_to_move("two"), (vec![one.into(), two.into()], false), "the replica is one no more");
+    }
 
     #[test]
     fn a_handover_does_not_wait_for_an_old_primary_that_answers_no_more() {

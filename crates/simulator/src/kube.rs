@@ -419,6 +419,8 @@ impl World {
             ready,
             unschedulable: known.cordoned,
             out_of_service: known.off_until == Ms::MAX,
+            // No zone of the model is ever without a machine, so nobody moves back to one.
+            ..Machine::default()
         };
         let name = known.name.clone();
         if self.kube.machines.insert(name.clone(), view.clone()) != Some(view.clone()) {

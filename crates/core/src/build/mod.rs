@@ -13,7 +13,7 @@ pub use endpoints::{
     Reachable, accepted, config_map, disruption_budget, endpoint_slice, readers, service, service_for_node,
 };
 pub use lease::{SERVED, lease, read_lease};
-pub use node::{NODE_ANNOTATION, NodeInputs, node_inputs, stateful_set};
+pub use node::{NODE_ANNOTATION, NodeInputs, node_inputs, pinned_zone, stateful_set};
 
 use crate::desired::Desired;
 use kagami_api::names;

@@ -24,6 +24,12 @@ pub struct NodeInputs {
     /// The zone that it was meant for, where all of that zone's machines were gone for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<String>,
+    /// The zone that it stood in meanwhile, while it moves back from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<String>,
+    /// When it was last begun to move it back, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_ms: Option<i64>,
     /// Whether the zone is a must (requested, or MultiAZ) or a wish.
     pub zone_required: bool,
     /// The engine's image.
@@ -123,6 +129,8 @@ pub fn node_inputs(
         shard: shard.to_owned(),
         zone,
         moved_from: None,
+        away: None,
+        tried_ms: None,
         zone_required,
         image: desired.image.clone(),
         agent_image: agent_image.to_owned(),
@@ -189,6 +197,18 @@ pub fn stateful_set(desired: &Desired, shard: &DesiredShard, node: &str, inputs:
     // A map of strings and numbers always serializes.
     metadata["annotations"][NODE_ANNOTATION] = json!(serde_json::to_string(inputs).unwrap_or_default());
     json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec })
+}
+
+/// The zone that a StatefulSet's template demands.
+pub fn pinned_zone(set: &Value) -> Option<&str> {
+    let required = set.pointer(
+        "/spec/template/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
+    )?;
+    let terms = required.as_array()?.iter();
+    let expressions = terms.filter_map(|term| term.get("matchExpressions")?.as_array()).flatten();
+    expressions
+        .filter(|each| each["key"] == names::LABEL_ZONE)
+        .find_map(|each| each.pointer("/values/0")?.as_str())
 }
 
 fn pod_spec(

@@ -7,6 +7,7 @@ mod built;
 pub(crate) mod children;
 mod endpoints;
 mod gossip;
+mod homecoming;
 pub(crate) mod identities;
 mod members;
 mod open_slots;
@@ -21,9 +22,10 @@ mod volumes;
 mod zones;
 
 pub use built::Built;
+pub use homecoming::{RETRY_AFTER_MS, RETURN_AFTER_MS};
 pub use replace::REPLACE_AFTER_MS;
 pub use shape::{Frozen, Pending, freeze};
-pub use step::{Act, Confirm, HandOver, Plan, RaiseTerm, Step, Tied, Wait, key};
+pub use step::{Act, Confirm, HandOver, MovePod, Plan, RaiseTerm, Step, Tied, Wait, key};
 
 use crate::desired::Desired;
 use crate::observed::{Observed, Rebirth};
@@ -88,5 +90,7 @@ pub fn plan_with(
     replace::rule(&frozen, observed, &mut plan);
     requests::rule(group, &primaries, observed, &mut plan);
     volumes::rule(group, observed, &mut plan);
+    // The last: it wants a group for which nothing else is planned and nothing is waited for.
+    homecoming::rule(&frozen, observed, &mut plan);
     (frozen, plan)
 }

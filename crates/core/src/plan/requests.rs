@@ -128,7 +128,8 @@ fn state(why: &str) -> Refusal {
 
 /// The group must be whole: with everybody in sync, and nothing under way.
 fn available(plan: &Plan) -> Result<(), Refusal> {
-    let harmless = [Reason::UnsupportedModification, Reason::PendingReboot, Reason::CrashLooping];
+    let harmless =
+        [Reason::UnsupportedModification, Reason::PendingReboot, Reason::CrashLooping, Reason::AwayFromZone];
     match plan.waits.iter().find(|wait| !harmless.contains(&wait.reason)) {
         Some(wait) => Err(state(&format!("{} {}: {}", wait.reason, wait.subject, wait.message))),
         None if plan.steps.iter().any(|step| step.act.about_roles()) => {

@@ -1,5 +1,6 @@
 //! The shape that a running group keeps: what this version cannot change online stays as it is, and is said to be pending.
 
+use super::homecoming::arrive;
 use super::replace::elsewhere;
 use super::{Built, Setting};
 use crate::build::{NodeInputs, accepted, node_inputs};
@@ -42,7 +43,7 @@ pub(super) fn freeze_with(
     setting: &Setting,
     built: &mut Built,
 ) -> Frozen {
-    let kept = built.kept(observed);
+    let mut kept = built.kept(observed);
     let mut frozen = desired.clone();
     let mut pending = Vec::new();
     if let Some(first) = kept.values().next() {
@@ -96,7 +97,16 @@ pub(super) fn freeze_with(
                     if let Some(zone) = elsewhere(desired, shard, &node.name, &kept, observed) {
                         let inputs: &mut NodeInputs = &mut present;
                         let left = inputs.zone.replace(zone);
-                        inputs.moved_from = inputs.moved_from.take().or(left);
+                        inputs.moved_from = inputs
+                            .moved_from
+                            .take()
+                            .or(left)
+                            .filter(|home| Some(home) != inputs.zone.as_ref());
+                        inputs.away = None;
+                        // P8: whoever of the shard is moved beside it, in this plan, sees where this one goes.
+                        kept.insert(node.name.clone(), present.clone());
+                    } else if present.away.is_some() {
+                        arrive(&mut present, stands(observed, &node.name).as_ref());
                     }
                     inputs.insert(node.name.clone(), present);
                 }
@@ -216,7 +226,7 @@ fn keep_shards(
 }
 
 /// The zone of the machine that a node's pod runs on.
-fn stands(observed: &Observed, node: &str) -> Option<String> {
+pub(super) fn stands(observed: &Observed, node: &str) -> Option<String> {
     let machine = observed.nodes.get(node)?.pod.as_ref()?.machine.as_ref()?;
     observed.machines.get(machine)?.zone.clone()
 }

@@ -59,8 +59,8 @@ pub struct Step {
     pub warning: bool,
 }
 
-/// What can be done. No step deletes a key, or a pod that was ever placed; a volume claim goes only when its machine is proven
-/// gone and a better copy serves.
+/// What can be done. No step deletes a key, or a pod that was ever placed, but that of a replica in sync without a volume that
+/// moves back to its zone; a volume claim goes only when its machine is proven gone and a better copy serves.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Server-side apply of an object with exactly our fields.
@@ -111,6 +111,8 @@ pub enum Act {
         /// Its UID.
         uid: String,
     },
+    /// Ends the pod of a replica in sync, in good order, so that its node moves back to its zone.
+    MovePod(MovePod),
     /// Raises a shard's term: the intent that is written before acting.
     RaiseTerm(RaiseTerm),
     /// Writes a pod's role label, for people and their selectors; nothing of ours depends on it.
@@ -191,6 +193,21 @@ pub struct RaiseTerm {
     pub home: Option<String>,
 }
 
+/// One copy of a shard goes for a moment, and everybody of the shard is asked just before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovePod {
+    /// The cache node.
+    pub node: String,
+    /// The pod's name.
+    pub pod: String,
+    /// Its UID.
+    pub uid: String,
+    /// The shard's term.
+    pub term: u64,
+    /// Every node of the shard, with the boot and the role that it must still have; the one that moves comes last.
+    pub asked: Vec<(String, Boot, Role)>,
+}
+
 /// Between two live nodes that both obey.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandOver {
@@ -256,6 +273,7 @@ impl fmt::Display for Act {
             }
             Self::DeleteClaim { claim, .. } => write!(f, "delete PersistentVolumeClaim/{claim}"),
             Self::DeletePod { pod, .. } => write!(f, "delete Pod/{pod} that was never placed"),
+            Self::MovePod(MovePod { pod, .. }) => write!(f, "delete Pod/{pod} that moves back"),
             Self::LabelRole { pod, role, .. } => write!(f, "label {pod} {role}"),
             Self::NoteServed { shard, .. } => write!(f, "note {shard} served"),
             Self::Order { node, term, command, .. } => {

@@ -456,7 +456,9 @@ impl World {
             Act::Delete { key, .. } => {
                 self.children.remove(key);
             }
-            Act::DeleteClaim { .. } | Act::DeletePod { .. } => panic!("no machine is gone"),
+            Act::DeleteClaim { .. } | Act::DeletePod { .. } | Act::MovePod(_) => {
+                panic!("no machine is gone")
+            }
             Act::Annotate { .. } => panic!("nobody asked for anything"),
             Act::LabelRole { pod, uid, role } => {
                 let node = self.nodes.get_mut(pod.trim_end_matches("-0")).unwrap();
