@@ -162,12 +162,12 @@ test-cluster: ## The stories, on a real Kubernetes with the operator deployed. S
 ##@ Measure
 
 .PHONY: bench-quick
-bench-quick: ## How long writes pause at a failover: 5 runs of each fault and shape, at most 15 minutes. The operator must be deployed.
-	@$(STEP) 'failover bench, quick' benches/failover/run quick
+bench-quick: ## How long writes pause at a failover: up to 5 runs of each fault and shape, at most 15 minutes; more with ARGS='--runs 9 --minutes 40'. The operator must be deployed.
+	@$(STEP) 'failover bench, quick' benches/failover/run quick $(ARGS)
 
 .PHONY: bench-full
 bench-full: ## The same at length (hours); stopped, it goes on where it was.
-	@$(STEP) 'failover bench, full' benches/failover/run full
+	@$(STEP) 'failover bench, full' benches/failover/run full $(ARGS)
 
 .PHONY: nemesis
 nemesis: ## Faults at random for MINUTES (60) from a SEED, against clients that keep a history; the operator must be deployed.

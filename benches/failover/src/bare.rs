@@ -31,6 +31,14 @@ impl Bare {
         Ok(bare)
     }
 
+    /// The pods go away.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        let pods: Api<Pod> = self.cluster.api();
+        let now = DeleteParams::default().grace_period(0);
+        pods.delete_collection(&now, &ListParams::default().labels(LABEL)).await?;
+        Ok(())
+    }
+
     async fn members(&self) -> Result<Vec<Member>> {
         let pods: Api<Pod> = self.cluster.api();
         let list = pods.list(&ListParams::default().labels(LABEL)).await?;

@@ -120,11 +120,6 @@ impl Group {
         self.cluster.api()
     }
 
-    pub(crate) async fn remove(&self) -> Result<()> {
-        self.api().delete(&self.name, &DeleteParams::default()).await?;
-        Ok(())
-    }
-
     /// Waits until every node is available and nothing is amiss but that engines have ended before.
     pub(crate) async fn settled(&self, limit: Duration) -> Result<()> {
         let until = Instant::now() + limit;

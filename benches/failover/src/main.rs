@@ -27,6 +27,7 @@ const AROUND: Duration = Duration::from_millis(500);
 
 #[derive(Parser)]
 #[command(
+    args_override_self = true,
     about = "Measures how long writes pause at a failover, on the local cluster with the operator deployed."
 )]
 struct Args {
@@ -95,63 +96,73 @@ struct Bench {
 }
 
 impl Bench {
+    /// In rounds, so that where it is stopped every cell has been measured about as often.
     async fn all(&mut self) -> Result<()> {
+        if self.elections_left("engine alone") {
+            let bare = bare::Bare::make(&self.cluster).await?;
+            while self.elections_left("engine alone") {
+                let run = bare.election().await?;
+                println!("[{:>5.0} s] {run}", self.began.elapsed().as_secs_f64());
+                self.results.add(run)?;
+            }
+            bare.remove().await?;
+        }
         let mut groups = Vec::new();
         for shape in self.args.shapes.clone() {
             groups.push(Group::make(&self.cluster, shape).await?);
         }
-        for group in &groups {
+        let mut stored = Vec::new();
+        for shape in [Shape::One, Shape::Three] {
+            if self.args.shapes.contains(&shape) && self.wanted(Fault::Addresses, shape) {
+                stored.push(Group::make_with(&self.cluster, shape, true).await?);
+            }
+        }
+        for group in groups.iter().chain(&stored) {
             group.settled(Duration::from_secs(120)).await?;
         }
-        let most = self.args.runs_many.unwrap_or(self.args.runs).max(self.args.runs);
-        for _ in 0..most {
+        let most = self.args.runs_many.unwrap_or(0).max(self.args.runs).max(self.args.elections);
+        for round in 1..=most {
             for fault in [Fault::Kill, Fault::Delete, Fault::Handover] {
                 for group in &groups {
-                    if self.wanted(fault, group.shape) {
+                    if self.due(round, fault, group.shape) {
                         self.one(fault, group).await?;
                     }
                 }
             }
-        }
-        while groups.iter().any(|group| self.wanted(Fault::Silent, group.shape)) {
-            self.silent(&groups).await?;
-        }
-        for group in &groups {
-            while self.wanted(Fault::Roll, group.shape) {
-                self.roll(group).await?;
-            }
-        }
-        for shape in [Shape::One, Shape::Three] {
-            if self.args.shapes.contains(&shape) && self.wanted(Fault::Addresses, shape) {
-                let group = Group::make_with(&self.cluster, shape, true).await?;
-                while self.wanted(Fault::Addresses, shape) {
-                    group.settled(Duration::from_secs(120)).await?;
-                    let took = addresses::all_at_once(&group).await?;
-                    let run = Run::timed(shape.word(), Fault::Addresses.word(), took);
-                    println!("[{:>5.0} s] {run}", self.began.elapsed().as_secs_f64());
-                    self.results.add(run)?;
-                }
-                group.remove().await?;
-            }
-        }
-        if self.args.faults.contains(&Fault::Election) {
-            if let Some(group) = groups.iter().find(|group| group.shape == Shape::Three) {
-                while self.elections_left("3x2, operator away") {
-                    self.away(group).await?;
-                }
+            if groups.iter().any(|group| self.due(round, Fault::Silent, group.shape)) {
+                self.silent(&groups).await?;
             }
             for group in &groups {
-                group.remove().await?;
+                if self.due(round, Fault::Roll, group.shape) {
+                    self.roll(group).await?;
+                }
             }
-            if self.elections_left("engine alone") {
-                let bare = bare::Bare::make(&self.cluster).await?;
-                while self.elections_left("engine alone") {
-                    let run = bare.election().await?;
-                    self.results.add(run)?;
+            for group in &stored {
+                if self.due(round, Fault::Addresses, group.shape) {
+                    self.addresses(group).await?;
+                }
+            }
+            for group in groups.iter().filter(|group| group.shape == Shape::Three) {
+                let shape = "3x2, operator away";
+                if self.elections_left(shape) && self.results.count(shape, Fault::Election.word()) < round {
+                    self.away(group).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a cell has its turn in a round.
+    fn due(&self, round: usize, fault: Fault, shape: Shape) -> bool {
+        self.wanted(fault, shape) && self.results.count(shape.word(), fault.word()) < round
+    }
+
+    async fn addresses(&mut self, group: &Group) -> Result<()> {
+        group.settled(Duration::from_secs(120)).await?;
+        let took = addresses::all_at_once(group).await?;
+        let run = Run::timed(group.shape.word(), Fault::Addresses.word(), took);
+        println!("[{:>5.0} s] {run}", self.began.elapsed().as_secs_f64());
+        self.results.add(run)
     }
 
     fn in_time(&self) -> bool {
@@ -168,7 +179,9 @@ impl Bench {
     }
 
     fn elections_left(&self, shape: &str) -> bool {
-        self.in_time() && self.results.count(shape, Fault::Election.word()) < self.args.elections
+        self.in_time()
+            && self.args.faults.contains(&Fault::Election)
+            && self.results.count(shape, Fault::Election.word()) < self.args.elections
     }
 
     /// One fault to the primary of the first shard.
