@@ -29,7 +29,7 @@ async fn claim_of(story: &Story, node: &str) -> Result<String> {
 }
 
 /// The machine of the replica is removed; the replica comes back whole on another one.
-async fn replaced(story: &Story, zone: &str, other: &[&str]) -> Result<Group> {
+async fn replaced<'a>(story: &'a Story, zone: &str, other: &[&str]) -> Result<Group<'a>> {
     let group = Group::apply(story, "gone", &over_two_zones(story, "ap-northeast-1a", zone).await?).await?;
     group.settled(seconds(120)).await?;
     let mut keys = Keys::of(&group, 1);
@@ -59,13 +59,13 @@ async fn replaced(story: &Story, zone: &str, other: &[&str]) -> Result<Group> {
 }
 
 /// The zone has a machine again: nobody moves at once. That replicas move after ten minutes is told by tables.
-async fn comes_back(group: &Group, zone: &str) -> Result<()> {
+async fn comes_back(group: &Group<'_>, zone: &str) -> Result<()> {
     let before = group.node("gone-0001-002").await?;
     cluster::add_machine(EXTRA, zone).await?;
     tokio::time::sleep(seconds(30)).await;
     let after = group.node("gone-0001-002").await?;
     ensure!(after == before, "it moved at once: {before:?}, {after:?}");
-    group.settled(seconds(30)).await
+    group.settled(seconds(30)).await.map(drop)
 }
 
 #[tokio::test]

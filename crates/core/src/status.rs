@@ -70,9 +70,9 @@ pub fn status(seen: &Seen<'_>) -> ReplicationGroupStatus {
         GroupStatus::Available
     });
     let first = waits.first();
-    let serious = waits.iter().any(|wait| {
-        formed && !matches!(wait.reason, Reason::NotInEffect | Reason::PendingReboot) || trouble(wait.reason)
-    });
+    // What may stay so for good, and harms nobody.
+    let told = [Reason::NotInEffect, Reason::PendingReboot, Reason::AwayFromZone];
+    let serious = waits.iter().any(|wait| formed && !told.contains(&wait.reason) || trouble(wait.reason));
     let ready = formed && serving && seen.frozen.is_some();
     let quiet = if formed { Reason::Available } else { Reason::Creating };
     let reason = first.map_or(quiet, |wait| wait.reason);
