@@ -4,7 +4,7 @@ use crate::leader::Fresh;
 use futures::channel::mpsc::UnboundedSender;
 use futures::{SinkExt, StreamExt};
 use kagami_api::v1alpha1::ReplicationGroup;
-use kagami_core::observed::Agent;
+use kagami_core::observed::{Agent, PodView};
 use kagami_core::plan::Confirm;
 use kagami_cycle::Failed;
 use kagami_protocol::Shared;
@@ -149,6 +149,25 @@ impl Agents {
                 last: report.clone(),
             }
         }
+    }
+
+    /// A node's pod that is not the one of that UID, and whose agent speaks still: as it was, and being deleted.
+    pub(crate) fn departing(
+        &self,
+        namespace: &str,
+        node: &str,
+        uid: Option<&str>,
+    ) -> Option<(PodView, Shared<Report>)> {
+        let (pod_uid, ip) = {
+            let connections = locked(&self.connections);
+            let connection = connections.get(&(namespace.to_owned(), node.to_owned()))?;
+            (connection.pod_uid.clone(), connection.ip.clone())
+        };
+        if uid == Some(&pod_uid) {
+            return None;
+        }
+        let Agent::Up(report) = self.agent(namespace, node, Some(&pod_uid)) else { return None };
+        Some((PodView { uid: pod_uid, ip: Some(ip), deleting: true, ..PodView::default() }, report))
     }
 
     /// The last offset that was heard of a node's engine, in bytes of history; also after the engine's end.

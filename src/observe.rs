@@ -80,6 +80,12 @@ pub(crate) fn observe(
             shown.claims.insert(node.clone(), self::claim(&claim));
         }
     }
+    for node in shown.children.keys().filter(|key| key.kind == Kind::StatefulSet).map(|key| &key.name) {
+        let uid = shown.pods.get(node).map(|pod| pod.uid.as_str());
+        if let Some(departing) = agents.departing(&namespace, node, uid) {
+            shown.departing.insert(node.clone(), departing);
+        }
+    }
     let agent = |node: &str, uid: Option<&str>| agents.agent(&namespace, node, uid);
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let status = group.status.as_ref();

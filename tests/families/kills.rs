@@ -2,8 +2,9 @@
 
 use crate::support::group::{ENGINE_PROCESS, clustered, replicated, stored};
 use crate::support::kills::{killed_during_the_sync, primaries_are_killed};
-use crate::support::{Group, Keys, Kill, Sharing, seconds, tell};
+use crate::support::{Group, Keys, Kill, Sharing, Writer, seconds, tell};
 use anyhow::{Context, Result, ensure};
+use kagami_api::names;
 use serde_json::{Value, json};
 
 async fn killed_thrice(name: &str, spec: Value) -> Result<()> {
@@ -90,4 +91,40 @@ async fn p1_when_both_copies_are_killed_the_shard_is_available_again_empty_and_a
         Ok(())
     })
     .await
+}
+
+/// The pod's object is gone at once, and the next one's is there within moments; the engine lives for some seconds still.
+async fn deleted_by_force(name: &str, spec: Value) -> Result<()> {
+    tell(name, Sharing::SideBySide, seconds(240), async |story| {
+        let group = Group::apply(story, "forced", &spec).await?;
+        group.settled(seconds(120)).await?;
+        for _ in 0..3 {
+            let before = group.primary_of("0001").await?;
+            let writer = Writer::start(&group, "0001", true).await?;
+            tokio::time::sleep(seconds(1)).await;
+            let pod = names::pod_name(&before.name);
+            let words = ["delete", "pod", &pod, "--force", "--grace-period=0", "--wait=false"];
+            story.kubectl(&words, None, seconds(20)).await?.well("deleting the pod by force")?;
+            let after = group.taken_over(&before, seconds(30)).await?;
+            ensure!(after.name != before.name, "{} has the role again", before.name);
+            tokio::time::sleep(seconds(1)).await;
+            writer.stop(&group, "0001").await?;
+            group.settled(seconds(120)).await?;
+        }
+        group.no_event("DataLost").await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn p1_a_primarys_pod_is_deleted_by_force_and_no_write_that_a_replica_had_is_lost() -> Result<()> {
+    deleted_by_force("forced", clustered(1, 1)).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster with the operator"]
+async fn p1_with_cluster_mode_disabled_a_primarys_pod_is_deleted_by_force_and_no_write_is_lost() -> Result<()>
+{
+    deleted_by_force("forced-plain", replicated(2)).await
 }

@@ -456,6 +456,7 @@ impl World {
             pods: own.cache.pods.clone(),
             // Volumes of this world outlive their machines, so no claim is ever seen to be lost.
             claims: std::collections::BTreeMap::new(),
+            departing: departing(&own.dials, &own.cache.pods, now),
             machines: own.cache.machines.clone(),
             over: own.over.clone(),
         };
@@ -894,6 +895,21 @@ impl World {
         let heard = dial.line.is_some() && dial.heard.is_some_and(|at| self.now - at < SILENCE_MS);
         dial.report.as_deref().filter(|_| heard)
     }
+}
+
+/// Pods that the watch does not show any more, and whose agents speak still.
+fn departing(
+    dials: &BTreeMap<String, Dial>,
+    pods: &BTreeMap<String, PodView>,
+    now: Ms,
+) -> BTreeMap<String, (PodView, Shared<Report>)> {
+    let gone = |(node, dial): &(&String, &Dial)| pods.get(*node).is_none_or(|pod| pod.uid != dial.uid);
+    let speaks = |(node, dial): (&String, &Dial)| {
+        let Agent::Up(report) = heard(Some(dial), Some(&dial.uid), now) else { return None };
+        let (uid, ip) = (dial.uid.clone(), Some(dial.ip.clone()));
+        Some((node.clone(), (PodView { uid, ip, deleting: true, ..PodView::default() }, report)))
+    };
+    dials.iter().filter(gone).filter_map(speaks).collect()
 }
 
 fn heard(dial: Option<&Dial>, uid: Option<&str>, now: Ms) -> Agent {
