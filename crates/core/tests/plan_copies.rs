@@ -282,6 +282,42 @@ fn within_a_term_only_a_copy_that_had_lost_its_primary_long_before_is_stale() {
     assert!(table(&together.plan().1).contains("order 0001-002 term 6: promote"));
 }
 
+/// Found by the simulator (seed 12369): a replica that had been cut off for twenty seconds lived, and the other, which had every
+/// confirmed write, had just been killed beside its volume: the live one was promoted.
+#[test]
+fn p1_a_replicas_volume_that_is_further_in_one_history_is_not_passed_over_for_a_live_copy() {
+    let planned = |primary: &str, volume: &str, live: &str| {
+        let (_, plan) = draw(&format!(
+            "1x3 cluster volumes formed\n lease 0001 term 5 holder 0001-001 served\n 0001-001 {primary}
+             0001-002 parked boot 2 {volume}\n 0001-003 replica 900 of 0001-001 {live} data 5 900"
+        ))
+        .plan();
+        table(&plan)
+    };
+    let (gone, further) = ("parked boot 2", "data 5 1000 was-replica");
+    for live in ["down 2000", "quiet"] {
+        let restored = planned(gone, further, live);
+        assert!(restored.starts_with("raise 0001 to term 6 holder 0001-002 (restore)"), "{restored}");
+        assert!(restored.contains("start as primary of 0-16383 epoch 103, keep data"), "{restored}");
+        // Its primary's own is no worse, and its note a little older.
+        let restored = planned("parked boot 2 data 5 950 was-primary", further, live);
+        assert!(restored.starts_with("raise 0001 to term 6 holder 0001-001 (restore)"), "{restored}");
+    }
+    for promoted in [
+        planned(gone, "data 5 900 was-replica", "down 2000"),
+        planned(gone, "data 4 1000 was-replica", "down 2000"),
+        // It hears its primary still: what it told last is no longer all that it has.
+        planned(gone, further, ""),
+        planned(gone, further, "down 2000 foreign"),
+        planned(gone, "data 5 1000 was-replica torn", "down 2000"),
+        planned(gone, "data 5 1000 was-replica unloadable", "down 2000"),
+        // What nobody had confirmed is no reason.
+        planned("parked boot 2 data 5 1000 was-primary", "data 5 900 was-replica", "down 2000"),
+    ] {
+        assert!(promoted.contains("order 0001-003 term 6: promote"), "{promoted}");
+    }
+}
+
 // A copy that cannot be asked.
 
 /// Found by the simulator (seed 12101): the replica that had every confirmed write was cut off for seconds as the primary died, and the

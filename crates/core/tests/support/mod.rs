@@ -425,6 +425,7 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                 let record = report.record.as_mut().unwrap();
                 (record.role, record.closed) = (Some(Role::Primary), true);
             }
+            "was-replica" => report.record.as_mut().unwrap().role = Some(Role::Replica),
             // Its machine lost its power.
             "cut" => report.record.as_mut().unwrap().closed = false,
             "fenced" => report.fenced = true,

@@ -250,7 +250,17 @@ impl View<'_> {
 
     /// The parked node whose volume is the furthest, by what its agent wrote down and not by a guess.
     pub(super) fn best_volume(&self, lease: Option<&ShardLease>) -> Option<&str> {
+        self.best_volume_of(lease, |_| true)
+    }
+
+    /// The same, of some of them.
+    pub(super) fn best_volume_of(
+        &self,
+        lease: Option<&ShardLease>,
+        among: impl Fn(&str) -> bool,
+    ) -> Option<&str> {
         self.nodes()
+            .filter(|node| among(node))
             .filter_map(|node| {
                 let report = self.observed.parked(node)?;
                 let record = report.record.as_ref();

@@ -287,8 +287,8 @@ impl View<'_> {
         }
     }
 
-    /// Whether a parked volume holds more of the history than a live copy: of a later term, or of the same one while the
-    /// live copy had lost its primary long before that ended.
+    /// Whether a parked volume holds more of the history than a live copy: of a later term, or further in the same one. There a
+    /// primary's tail that nobody had confirmed counts only where the live copy had lost its primary long before that ended.
     pub(super) fn outruns(&self, volume: &str, live: &str) -> bool {
         let (Some(parked), Some(report)) = (self.observed.parked(volume), self.observed.report(live)) else {
             return false;
@@ -298,24 +298,42 @@ impl View<'_> {
         else {
             return false;
         };
-        let fit = own.complete
-            && parked.persistent
-            && parked.has_data
-            && own.failed_loads == 0
-            && self.stays(volume)
-            && !own.unwritten;
         let written_ms = if own.data_at_ms == 0 { own.at_ms } else { own.data_at_ms };
         let written_ago_ms = self.observed.now_ms.saturating_sub(written_ms).max(0);
-        let stale = engine.role == Some(Role::Replica)
-            && engine.link.as_ref().is_some_and(|link| {
+        let stale = || {
+            engine.link.as_ref().is_some_and(|link| {
                 !link.up && i64::try_from(link.down_ms).unwrap_or(i64::MAX) > written_ago_ms + STALE_MS
-            });
+            })
+        };
+        let led = own.role == Some(Role::Primary);
+        let tail = || led && (stale() || self.nodes().any(|other| self.had_more_confirmed(other, live)));
         let further = own.data_term > its.data_term
             || own.data_term == its.data_term
-                && own.role == Some(Role::Primary)
                 && own.offset > engine.offset
-                && stale;
-        fit && further && engine.role == Some(Role::Replica)
+                && (self.had_more_confirmed(volume, live) || tail());
+        self.is_fit(volume) && further && engine.role == Some(Role::Replica)
+    }
+
+    /// Whether a parked volume is of another replica that was further in the history of a live one: what it had was confirmed. Not
+    /// while the live one hears its primary, for then it has more by now than it told.
+    fn had_more_confirmed(&self, volume: &str, live: &str) -> bool {
+        let record = self.observed.parked(volume).and_then(|parked| parked.record.as_ref());
+        let of_live = self.observed.report(live).zip(self.observed.engine(live));
+        record.zip(of_live).is_some_and(|(own, (report, engine))| {
+            let parted = engine.link.as_ref().is_some_and(|link| !link.up || link.quiet == Some(true));
+            let further = own.replid == engine.replid && own.offset > engine.offset;
+            let of_term = own.data_term == report.data_term() && own.role == Some(Role::Replica);
+            self.is_fit(volume) && of_term && further && parted
+        })
+    }
+
+    /// Whether a parked volume can be preferred to a live copy: it is whole, it can be loaded, and its node stays.
+    fn is_fit(&self, volume: &str) -> bool {
+        let Some(parked) = self.observed.parked(volume) else { return false };
+        parked.record.as_ref().is_some_and(|own| {
+            let whole = own.complete && own.failed_loads == 0 && !own.unwritten;
+            whole && parked.persistent && parked.has_data && self.stays(volume)
+        })
     }
 }
 

@@ -261,9 +261,9 @@ impl View<'_> {
             return None;
         }
         let copies = self.live_copies();
-        if let Some(volume) = self.best_volume(Some(lease))
-            && !copies.is_empty()
-            && copies.iter().all(|(live, ..)| self.outruns(volume, live))
+        let outruns_all = |volume: &str| copies.iter().all(|(live, ..)| self.outruns(volume, live));
+        if !copies.is_empty()
+            && let Some(volume) = self.best_volume_of(Some(lease), outruns_all)
         {
             return self.start_again(lease, volume, Cause::Restore, plan);
         }
