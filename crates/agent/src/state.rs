@@ -65,6 +65,8 @@ pub struct Life<H> {
     pub source_open: Option<bool>,
     /// Whether the engines may elect this one, as last set; `None` when that is not known.
     pub electable: Option<bool>,
+    /// The identity that it was last in sync with, as a replica.
+    synced_with: Option<String>,
     /// `replica-serve-stale-data no` stands, until the first sync is complete.
     pub stale_reads_off: bool,
     /// Until when the operator has paused writes.
@@ -118,6 +120,7 @@ impl<H> Life<H> {
             election_term: None,
             source_open: Some(role == Role::Primary),
             electable: Some(role == Role::Primary),
+            synced_with: None,
             stale_reads_off: role == Role::Replica && !cluster,
             operator_pause_until_ms: 0,
             guard_pause_until_ms: 0,
@@ -514,6 +517,10 @@ impl<H> State<H> {
         view.complete = life.whole.complete() && !view.loading;
         if let Some(link) = &mut view.link {
             life.hearing.look(now_ms, link, view.offset);
+            if link.up && !link.syncing && view.complete {
+                let followed = view.cluster.as_ref().and_then(|cluster| cluster.followed());
+                life.synced_with = followed.map(str::to_owned);
+            }
         }
         view.open_slots = life.open_slots.look(now_ms, &view, &seen.counted);
         let mut acknowledged = None;
@@ -689,11 +696,14 @@ impl<H> State<H> {
     }
 
     /// Whether the engines may elect this one, or may not, where that is not how it is (cluster mode enabled): iff it holds a whole
-    /// copy. They judge by the age of a link and never by what came over it, so an empty replica would be elected (promise P1).
+    /// copy, and was in sync with whom it follows. They judge by the age of a link and never by what came over it, so they would
+    /// elect an empty replica, or one that has nothing yet of its primary's history (promise P1).
     pub fn electable(&self) -> Option<bool> {
-        let life = self.life.as_ref().filter(|life| life.cluster)?;
-        let whole = life.whole.complete();
-        (life.electable != Some(whole)).then_some(whole)
+        let (life, view) = self.life.as_ref().filter(|life| life.cluster).zip(self.view.as_ref())?;
+        let followed = view.cluster.as_ref().and_then(|cluster| cluster.followed());
+        let in_step = followed.is_some() && followed == life.synced_with.as_deref();
+        let may = life.whole.complete() && (in_step || view.role != Some(Role::Replica));
+        (life.electable != Some(may)).then_some(may)
     }
 
     /// Whether a replica that was in sync once may now answer from its copy when the link is down.

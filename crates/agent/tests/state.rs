@@ -6,7 +6,8 @@ use kagami_agent::state::{Fence, Life, Seen, State};
 use kagami_agent::version::Version;
 use kagami_protocol::engine_text::Fields;
 use kagami_protocol::{
-    Address, Boot, EngineView, Exit, FENCE_SILENCE_MS, HUNG_MS, Link, Role, Start, StartData, StartRole,
+    Address, Boot, ClusterNode, ClusterView, EngineView, Exit, FENCE_SILENCE_MS, HUNG_MS, Link, Role, Start,
+    StartData, StartRole,
 };
 use std::sync::Arc;
 
@@ -263,6 +264,43 @@ fn p4_that_an_engine_is_not_in_its_role_is_told_again_once_other_trouble_is_over
     state.not_stored("no space left on device");
     state.stored(5);
     assert_eq!(state.trouble, "");
+}
+
+/// Found by the simulator (seeds 12101 31052 32644): a primary that came back from a partition became the replica of one that stood
+/// still, and a replica that had slept through a term that of one that was gone; the engines elected them, with nothing of that term.
+#[test]
+fn p1_a_replica_that_was_never_in_sync_with_whom_it_follows_is_not_to_be_elected() {
+    let mut state = State::new(boot(1), None, false, None, String::new());
+    let version = Arc::new(Version { kind: "valkey".into(), numbers: [8, 1, 0] });
+    let role = StartRole::Primary { slots: Vec::new(), epoch: 0 };
+    state.begin(Life::new(boot(1), start(role), true, version, 0, ()), 0);
+    let mut look = |now_ms: u64, role: Role, followed: &str, up: bool| {
+        let link = (role == Role::Replica).then(|| Link { up, ..Link::default() });
+        let myself = ClusterNode {
+            myself: true,
+            primary: role == Role::Primary,
+            primary_id: link.is_some().then(|| followed.to_owned()),
+            ..ClusterNode::default()
+        };
+        let cluster = Some(ClusterView { nodes: vec![myself], ..ClusterView::default() }.into());
+        let view =
+            EngineView { role: Some(role), replid: "r".into(), link, cluster, ..EngineView::default() };
+        let persistence = Persistence::read(&Fields::read("aof_enabled:0\n"));
+        let counted = Vec::new();
+        let seen = Seen { view, persistence, counted, sent_ms: now_ms, wall_sent_ms: 0, wall_answered_ms: 1 };
+        state.take_in(&boot(1), seen, now_ms, |_| false).unwrap();
+        let change = state.electable();
+        if let (Some(may), Some(life)) = (change, state.life.as_mut()) {
+            life.electable = Some(may);
+        }
+        change
+    };
+    assert_eq!(look(100, Role::Primary, "", false), None, "it may from the start");
+    assert_eq!(look(200, Role::Replica, "a", false), Some(false), "its copy is whole, and of before");
+    assert_eq!(look(300, Role::Replica, "a", true), Some(true));
+    assert_eq!(look(400, Role::Replica, "a", false), None, "that one is gone, and it had what there was");
+    assert_eq!(look(500, Role::Replica, "b", false), Some(false));
+    assert_eq!(look(600, Role::Replica, "b", true), Some(true));
 }
 
 fn start_of_another() -> Address {
