@@ -344,6 +344,32 @@ fn p1_a_replica_out_of_reach_that_was_further_is_waited_for_a_minute() {
     }
 }
 
+/// Found by the simulator (seed 20730): the only copy that had every confirmed write was a primary on a machine that stood still for
+/// seconds, and a replica that had been cut off since before its term was promoted; as the first went on, it copied from that.
+#[test]
+fn p1_a_silent_primary_is_waited_for_a_minute_before_a_copy_that_has_nothing_of_its_term() {
+    let planned = |mode: &str, silent: u64, live: &str| {
+        let (_, plan) = draw(&format!(
+            "1x3 {mode} formed\n lease 0001 term 5 holder 0001-001 served\n 0001-001 silent {silent} primary 1000 data 5 1000
+             0001-002 parked boot 2\n 0001-003 replica 900 of 0001-001 down 30000 quiet {live}"
+        ))
+        .plan();
+        table(&plan)
+    };
+    for mode in ["plain", "cluster"] {
+        let waits = planned(mode, 20_000, "foreign data 4 900");
+        assert!(waits.contains("wait PrimaryDown 0001-001") && !waits.contains("raise"), "{waits}");
+        for goes_on in [
+            planned(mode, 60_000, "foreign data 4 900"),
+            planned(mode, 20_000, "foreign data 5 900"),
+            // It followed by itself, and has merely not learnt the term.
+            planned(mode, 20_000, "data 4 900"),
+        ] {
+            assert!(goes_on.starts_with("raise 0001 to term 6 holder 0001-003 (silence)"), "{goes_on}");
+        }
+    }
+}
+
 // Volumes that cannot be loaded.
 
 #[test]

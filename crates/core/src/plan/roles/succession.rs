@@ -307,20 +307,19 @@ impl View<'_> {
         here && matches!(seen.agent, Agent::Unheard) && !self.waited_for(node)
     }
 
-    /// P1: a replica that cannot be asked for less than a minute, and was further when it was last heard than the best copy that
-    /// can be asked. Its name and offset.
+    /// P1: a copy that cannot be asked for less than a minute, and was further when it was last heard than the best one that can be
+    /// asked. Its name and offset.
     fn further_out_of_reach(&self, best: &Report, of_best: &EngineView) -> Option<(String, i64)> {
+        let (term, _) = self.rank(best, of_best);
         self.nodes().find_map(|node| {
             let seen = self.observed.nodes.get(node)?;
             let Agent::Silent { last, .. } = &seen.agent else { return None };
-            let engine = last
-                .engine
-                .as_ref()
-                .filter(|engine| engine.complete && engine.role == Some(Role::Replica))?;
-            let further = if engine.replid == of_best.replid {
-                engine.offset > of_best.offset
-            } else {
-                last.data_term() > best.data_term()
+            let engine = last.engine.as_ref().filter(|engine| engine.complete)?;
+            let further = match (engine.role?, engine.replid == of_best.replid) {
+                (Role::Replica, true) => engine.offset > of_best.offset,
+                // Nobody had confirmed what it alone had of the same history.
+                (Role::Primary, true) => false,
+                (_, false) => last.data_term() > term,
             };
             let here = seen.pod.as_ref().is_some_and(|pod| pod.uid == last.boot.pod_uid && !pod.deleting);
             let waits = here && !self.observed.ended(node, &last.boot) && !self.waited_for(node);
