@@ -271,7 +271,8 @@ impl World {
         let until = self.now + ms;
         let place = &mut self.pods[pod];
         place.frozen_until = place.frozen_until.max(until);
-        place.thawed_ms = place.frozen_until;
+        // Its engine may stand still for longer than its agent.
+        place.thawed_ms = place.thawed_ms.max(place.frozen_until);
     }
 
     fn respec(&mut self, nodes: usize, bad: bool) {
