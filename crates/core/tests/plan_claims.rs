@@ -46,6 +46,24 @@ fn p4_slots_of_an_identity_that_is_gone_are_taken_from_it() {
     assert_eq!(orders(&scene), "order 0001-002 term 4: assign 0-8191 from ghost epoch Some(4)");
 }
 
+/// Simulator, seeds 20059, 30571 and 31474: the first primary ended before it had claimed its slots, so whoever was promoted inherited
+/// none; or it was started again, and its last life outbid it. Its agent was taken to be at it, for ever.
+#[test]
+fn p4_a_primary_that_has_an_epoch_and_no_slots_before_its_shard_has_served_is_told_to_claim_them() {
+    let scene = |cause: &str, epoch: u64| {
+        draw(&format!(
+            "2x2 cluster\n lease 0001 term 2 holder 0001-002 cause {cause}\n lease 0002 holder 0002-001 served\n 0001-001 parked boot 2
+             0001-002 primary 1 slotless epoch {epoch}\n 0002-001 primary 9\n 0002-002 replica 9 of 0002-001"
+        ))
+    };
+    assert_eq!(orders(&scene("death", 3)), "order 0001-002 term 2: assign 0-8191 epoch Some(4)");
+    let mut outbid = scene("birth", 1);
+    remembers(&mut outbid, "0001-002", "last-life", 7);
+    assert_eq!(orders(&outbid), "order 0001-002 term 2: assign 0-8191 from last-life epoch Some(4)");
+    // Its agent is at it.
+    assert_eq!(orders(&scene("birth", 0)), "");
+}
+
 #[test]
 fn p2_slots_are_not_taken_from_one_that_may_still_serve_them() {
     // Somebody cannot be asked, and may be the one.

@@ -16,8 +16,10 @@ impl View<'_> {
     /// Slots of the shard that nobody else may serve are claimed by its primary.
     pub(super) fn claim(&self, lease: &ShardLease, cluster: &ClusterView, plan: &mut Plan) {
         let report = self.observed.report(&lease.holder);
-        // The agent claims them itself as it starts a primary; it is asked again only once that is over.
+        // The agent claims them itself as it starts a primary, by an epoch of its own; it is asked again only once that is over. Who was
+        // promoted has one, and found nothing to inherit; so has one whose claim an older life's outbid.
         if !lease.served
+            && cluster.my_epoch == 0
             && report.is_some_and(|report| report.trouble.is_empty())
             && cluster.own_slots().next().is_none()
         {
