@@ -42,6 +42,8 @@ pub(crate) struct Held {
     /// Counts the leaders there have been: agents refuse an older one.
     pub(crate) generation: u64,
     renewed: Instant,
+    /// The lease as it was written or read last.
+    lease: Lease,
     /// Until when this process may speak as the leader.
     pub(crate) fresh: Fresh,
 }
@@ -97,14 +99,15 @@ pub(crate) async fn acquire(client: Client, namespace: &str, me: &str) -> Held {
                         // Never lower than the clock, so that agents also obey the first leader after the lease was deleted.
                         let generation = counted
                             .max(u64::try_from(jiff::Timestamp::now().as_second() - EPOCH).unwrap_or(0));
-                        match write(&api, lease, me, generation).await {
-                            Ok(()) => {
+                        match write(&api, lease.as_ref(), me, generation).await {
+                            Ok(lease) => {
                                 info!(generation, "leading");
                                 return Held {
                                     api,
                                     me: me.to_owned(),
                                     generation,
                                     renewed: asked,
+                                    lease,
                                     fresh: Fresh::new(asked),
                                 };
                             }
@@ -141,23 +144,28 @@ impl Held {
         }
     }
 
-    fn is_mine(&self, lease: &Lease) -> bool {
-        let view = view(lease);
+    fn is_mine(&self) -> bool {
+        let view = view(&self.lease);
         view.holder == self.me && view.transitions == self.generation
     }
 
-    async fn renew(&self) -> Result<bool, kube::Error> {
-        let lease = self.api.get(NAME).await?;
-        if !self.is_mine(&lease) {
-            return Ok(false);
-        }
-        match write(&self.api, Some(lease), &self.me, self.generation).await {
-            Ok(()) => Ok(true),
-            // Somebody wrote in between: also this very process, by a renewal that timed out and took effect all the same.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                Ok(self.is_mine(&self.api.get(NAME).await?))
+    /// One request where nobody else wrote: each one more is one more that a starved apiserver answers late.
+    async fn renew(&mut self) -> Result<bool, kube::Error> {
+        loop {
+            match write(&self.api, Some(&self.lease), &self.me, self.generation).await {
+                Ok(lease) => {
+                    self.lease = lease;
+                    return Ok(true);
+                }
+                // Somebody wrote: also this very process, by a renewal that timed out and took effect all the same.
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    self.lease = self.api.get(NAME).await?;
+                    if !self.is_mine() {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -168,7 +176,7 @@ impl Held {
             && view(&lease).holder == me
         {
             let generation = view(&lease).transitions;
-            if let Err(error) = write(&api, Some(lease), "", generation).await {
+            if let Err(error) = write(&api, Some(&lease), "", generation).await {
                 warn!(%error, "the leader lease could not be given back");
             }
         }
@@ -187,19 +195,23 @@ fn view(lease: &Lease) -> LeaseView {
 }
 
 /// Compare-and-set: the version that was read is sent along.
-async fn write(api: &Api<Lease>, seen: Option<Lease>, me: &str, generation: u64) -> Result<(), kube::Error> {
+async fn write(
+    api: &Api<Lease>,
+    seen: Option<&Lease>,
+    me: &str,
+    generation: u64,
+) -> Result<Lease, kube::Error> {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
     let mut object = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": NAME },
         "spec": { "holderIdentity": me, "leaseTransitions": generation, "leaseDurationSeconds": DURATION.as_secs(),
             "acquireTime": now, "renewTime": now } });
-    let exists = seen.is_some();
     if let Some(seen) = seen {
         object["metadata"]["resourceVersion"] = json!(seen.metadata.resource_version);
     }
     let lease: Lease = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
-    if exists {
-        api.replace(NAME, &PostParams::default(), &lease).await.map(|_| ())
+    if seen.is_some() {
+        api.replace(NAME, &PostParams::default(), &lease).await
     } else {
-        api.create(&PostParams::default(), &lease).await.map(|_| ())
+        api.create(&PostParams::default(), &lease).await
     }
 }

@@ -7,14 +7,17 @@
 //!
 //! All times are milliseconds of one monotonic clock.
 
-use kagami_protocol::FENCE_SILENCE_MS;
+use kagami_protocol::{BEAT_MS, FENCE_SILENCE_MS};
 
 /// For how long replicas must go on acknowledging until they end a fence.
 const REPLICAS_SUSTAINED_MS: u64 = 2_500;
 /// The longest pause between two acknowledgements of a sustained row (engines acknowledge each second).
 const REPLICAS_GAP_MS: u64 = 1_700;
-/// The lease is asked for only after this much silence, and at most this often.
-pub const LEASE_AFTER_MS: u64 = 500;
+/// The lease is asked for only after this much silence: a beat and a half, since who is confirmed with every beat should not
+/// ask as often as it is confirmed; and early enough for an answer before the silence ends.
+pub const LEASE_AFTER_MS: u64 = BEAT_MS * 3 / 2;
+/// How often it is asked for then, whether or not the last question is answered.
+pub const LEASE_EVERY_MS: u64 = 500;
 
 /// Whoever knows whether this node is still the primary of its term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

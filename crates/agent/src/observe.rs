@@ -21,6 +21,9 @@ const PULSE_EVERY: Duration = Duration::from_millis(250);
 const PULSE_WITHIN: Duration = Duration::from_secs(600);
 const MOVING_MS: u64 = 20;
 const RESTING_MS: u64 = 200;
+/// How many times as long as the last look took the next one waits, up to [`RESTING_MS`]: on a machine on which many nodes move
+/// at once, looks that wait for each other would be most of what there is to wait for.
+const BREATH: u64 = 8;
 /// Something that moves for longer than this is looked at less often.
 const MOVING_LONG_MS: u64 = 10_000;
 
@@ -29,7 +32,10 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut moving_since = None;
     loop {
         node.alive_ms.store(node.now_ms(), Ordering::Relaxed);
-        if look(&node).await.is_some() {
+        let began = node.now_ms();
+        let looked = look(&node).await.is_some();
+        let took_ms = node.now_ms() - began;
+        if looked {
             // An order in progress has its own idea of what comes next.
             if let Ok(_no_order) = node.orders.try_lock() {
                 settle(&node).await;
@@ -39,7 +45,8 @@ pub(crate) async fn run(node: Arc<Node>) {
         let now = node.now_ms();
         let pause = if moving(&node) {
             let since = *moving_since.get_or_insert(now);
-            if now - since > MOVING_LONG_MS { RESTING_MS / 2 } else { MOVING_MS }
+            let often = if now - since > MOVING_LONG_MS { RESTING_MS / 2 } else { MOVING_MS };
+            often.max(took_ms * BREATH).min(RESTING_MS)
         } else {
             moving_since = None;
             RESTING_MS

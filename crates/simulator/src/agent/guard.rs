@@ -4,7 +4,7 @@ use super::GUARD_TICK_MS;
 use crate::mutant::Mutant;
 use crate::script::Party;
 use crate::world::{Event, World};
-use kagami_agent::guard::Witness;
+use kagami_agent::guard::{LEASE_EVERY_MS, Witness};
 use kagami_agent::state::{Fence, GUARD_PAUSE_MS};
 
 impl World {
@@ -23,8 +23,8 @@ impl World {
         let wants = agent.state.guard.wants_lease(now, facts);
         let fence = if no_fence { Fence::Rest } else { agent.state.fence(now) };
         let mut asks = false;
-        if wants && !agent.asking && true_now - agent.asked_lease_ms >= 500 {
-            (agent.asking, agent.asked_lease_ms, asks) = (true, true_now, true);
+        if wants && true_now - agent.asked_lease_ms >= LEASE_EVERY_MS {
+            (agent.asked_lease_ms, asks) = (true_now, true);
         }
         match fence {
             Fence::Rest | Fence::Expired => {}
@@ -65,11 +65,9 @@ impl World {
         let asked_ms = self.agent_ms(pod);
         let there = self.way(Party::Machine(machine), Party::Api);
         let back = self.way(Party::Api, Party::Machine(machine));
-        let (after, lease) = match (there, back) {
-            (Some(there), Some(back)) => (there + back + 2, self.kube.term_of(shard)),
-            _ => (1_000, None),
-        };
-        self.at(after, Event::Leased { pod, life, asked_ms, lease });
+        let (Some(there), Some(back)) = (there, back) else { return };
+        let lease = self.kube.term_of(shard);
+        self.at(there + back + 2, Event::Leased { pod, life, asked_ms, lease });
     }
 
     /// The apiserver's word on the term.
@@ -80,7 +78,6 @@ impl World {
         let now = self.agent_ms(pod);
         let place = &mut self.pods[pod];
         let Some(agent) = place.agent.as_mut() else { return };
-        agent.asking = false;
         if let Some((term, holder)) = lease {
             let ours = holder == place.node;
             let facts = agent.state.facts();
