@@ -316,6 +316,8 @@ impl Line {
         let mut beat = tokio::time::interval(Duration::from_millis(BEAT_MS));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = Instant::now();
+        // The agent's last beat on this connection, by its own clock: what a confirmation answers.
+        let mut heard_ms = None;
         loop {
             tokio::select! {
                 // Not with the next beat: each moment of it is one in which nobody may write.
@@ -341,7 +343,17 @@ impl Line {
                                 let _ = answer.send(outcome.map_err(Failed::Refused));
                             }
                         }
-                        FromAgent::Beat { boot, offset } => self.beat(&boot, offset),
+                        FromAgent::Beat { boot, offset, at_ms } => {
+                            self.beat(&boot, offset);
+                            if at_ms.is_some() {
+                                heard_ms = at_ms;
+                                // At once: the older the beat is that it answers, the less a confirmation is worth.
+                                if let Err(error) = self.say(&mut stream, heard_ms).await {
+                                    return error;
+                                }
+                                beat.reset();
+                            }
+                        }
                         FromAgent::Report(report) => self.report(report),
                     }
                 }
@@ -359,17 +371,24 @@ impl Line {
                     waiting.insert(id, answer);
                 }
                 _ = beat.tick() => {
-                    let confirm = locked(&self.confirm).clone();
-                    let frame = match confirm {
-                        Some(confirm) if self.is_in(&confirm.boot) && self.fresh.holds() => ToAgent::Confirm { term: confirm.term, guard: confirm.guard },
-                        _ => ToAgent::Beat,
-                    };
-                    if let Err(error) = send(&mut stream, &frame).await {
+                    if let Err(error) = self.say(&mut stream, heard_ms).await {
                         return error;
                     }
                 }
             }
         }
+    }
+
+    /// Confirms the primary, or says that somebody is here.
+    async fn say(&self, stream: &mut Stream, heard_ms: Option<u64>) -> Result<(), String> {
+        let confirm = locked(&self.confirm).clone();
+        let frame = match confirm {
+            Some(Confirm { term, guard, boot, .. }) if self.is_in(&boot) && self.fresh.holds() => {
+                ToAgent::Confirm { term, guard, heard_ms }
+            }
+            _ => ToAgent::Beat,
+        };
+        send(stream, &frame).await
     }
 
     fn is_in(&self, boot: &Boot) -> bool {

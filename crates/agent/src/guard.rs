@@ -1,23 +1,28 @@
 //! Self-fencing (promise P2), pure: a guarded primary that heard no witness for [`FENCE_SILENCE_MS`] pauses its writes.
 //!
-//! A witness counts from when it was *given*, not from when it was read: a frozen agent that wakes finds old
-//! confirmations in its buffers. Hence, once the silence was too long, a confirmation counts only on a connection that
-//! was accepted afterwards (its TLS handshake proves that what follows is fresh), the lease only if it was asked for
-//! afterwards, and replicas only if they go on acknowledging for a while.
+//! A witness counts from when it was *asked for*, not from when it was read: a confirmation from the beat that it answers, the
+//! lease from the question (and not for long), an acknowledgement from when its bytes were written, or a second later. So whatever
+//! the network holds back keeps nobody writing, and the operator knows without a guess when a silent primary has paused.
+//!
+//! A frozen agent that wakes finds old confirmations in its buffers. Hence, once the silence was too long, a confirmation counts
+//! only on a connection that was accepted afterwards (its TLS handshake proves that what follows is fresh), the lease only if it
+//! was asked for afterwards, and replicas only if they go on acknowledging for a while.
 //!
 //! All times are milliseconds of one monotonic clock.
 
-use kagami_protocol::{BEAT_MS, FENCE_SILENCE_MS};
+use kagami_protocol::{ACKNOWLEDGED_MS, BEAT_MS, FENCE_SILENCE_MS, LEASE_HOLDS_MS};
+use std::collections::VecDeque;
 
 /// For how long replicas must go on acknowledging until they end a fence.
 const REPLICAS_SUSTAINED_MS: u64 = 2_500;
 /// The longest pause between two acknowledgements of a sustained row (engines acknowledge each second).
 const REPLICAS_GAP_MS: u64 = 1_700;
-/// The lease is asked for only after this much silence: a beat and a half, since who is confirmed with every beat should not
-/// ask as often as it is confirmed; and early enough for an answer before the silence ends.
-pub const LEASE_AFTER_MS: u64 = BEAT_MS * 3 / 2;
-/// How often it is asked for then, whether or not the last question is answered.
-pub const LEASE_EVERY_MS: u64 = 500;
+/// The lease is asked for only after this much silence: two beats, since who is confirmed with every beat should not ask as often as
+/// it is confirmed; and early enough for an answer before the silence ends. What is asked for before [`LEASE_HOLDS_MS`] of the
+/// end adds nothing.
+pub const LEASE_AFTER_MS: u64 = 2 * BEAT_MS;
+/// How often it is asked for then, whether or not the last question is answered: one that takes half a second is in time.
+pub const LEASE_EVERY_MS: u64 = 250;
 
 /// Whoever knows whether this node is still the primary of its term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub enum Witness {
     Confirm {
         /// The shard's term.
         term: u64,
+        /// When the beat was sent that it answers.
+        given_ms: u64,
         /// When the connection was accepted.
         accepted_ms: u64,
     },
@@ -118,10 +125,10 @@ impl Guard {
         // "Is this from after the fence began?"
         let fresh = |given_ms: u64| fenced_ms.is_none_or(|fenced_ms| given_ms > fenced_ms);
         match witness {
-            Witness::Confirm { term, accepted_ms } => {
+            Witness::Confirm { term, given_ms, accepted_ms } => {
                 let known = facts.term.max(self.denied_term.unwrap_or(0));
                 if term >= known && fresh(accepted_ms) {
-                    self.confirmed(now_ms);
+                    self.confirmed(given_ms.min(now_ms));
                 }
             }
             Witness::Lease { asked_ms, term, ours } => {
@@ -133,7 +140,7 @@ impl Guard {
                     && self.denied_term.is_none_or(|d| d <= term)
                     && fresh(asked_ms)
                 {
-                    self.confirmed(asked_ms);
+                    self.confirmed((asked_ms + LEASE_HOLDS_MS).saturating_sub(FENCE_SILENCE_MS));
                 }
             }
             Witness::Replica { since_ms } => {
@@ -174,6 +181,40 @@ impl Guard {
 pub struct Acknowledgements {
     /// The smallest upper bound, the offset, and when the poll that gave them was sent.
     last: Option<(i64, i64, u64)>,
+}
+
+/// Since when at the earliest a primary's bytes have been written, by the agent's own looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// When the last look was sent.
+    looked_ms: u64,
+    /// Offsets that were new in a look, and when the look before it was sent: none of them was written earlier.
+    since: VecDeque<(i64, u64)>,
+    /// Up to there it is not remembered.
+    forgotten: i64,
+}
+
+impl Written {
+    /// A look that was sent at that time showed that offset.
+    pub fn look(&mut self, sent_ms: u64, offset: i64) {
+        let last = self.since.back().map_or(self.forgotten, |(last, _)| *last);
+        if self.looked_ms == 0 || offset < last {
+            // The first look, or another history: nobody knows when that was written.
+            (self.since, self.forgotten) = (VecDeque::new(), offset);
+        } else if offset > last {
+            self.since.push_back((offset, self.looked_ms));
+            while self.since.front().is_some_and(|(_, at)| at + 2 * ACKNOWLEDGED_MS < sent_ms) {
+                self.forgotten = self.since.pop_front().map_or(self.forgotten, |(offset, _)| offset);
+            }
+        }
+        self.looked_ms = sent_ms;
+    }
+
+    /// Until when an acknowledgement of bytes up to there counts, if it does at all.
+    pub fn counts_until(&self, offset: i64) -> Option<u64> {
+        let known = self.since.iter().find(|(seen, _)| *seen >= offset).filter(|_| offset > self.forgotten);
+        known.map(|(_, since_ms)| since_ms + ACKNOWLEDGED_MS)
+    }
 }
 
 /// One poll of one replica's line.
@@ -219,8 +260,61 @@ mod tests {
 
     const ON: Facts = Facts { on: true, primary: true, term: 5 };
 
+    /// The answer to a beat of just now.
     fn confirm(term: u64, accepted_ms: u64) -> Witness {
-        Witness::Confirm { term, accepted_ms }
+        Witness::Confirm { term, given_ms: u64::MAX, accepted_ms }
+    }
+
+    #[test]
+    fn p2_a_confirmation_counts_from_the_beat_that_it_answers_however_long_it_was_under_way() {
+        let mut guard = Guard::new(0);
+        for under_way in [100, 700, 1_400] {
+            guard.begin(0);
+            guard.hear(under_way, ON, Witness::Confirm { term: 5, given_ms: 10, accepted_ms: 0 });
+            guard.tick(10 + FENCE_SILENCE_MS, ON);
+            assert!(!guard.fenced());
+            guard.tick(11 + FENCE_SILENCE_MS, ON);
+            assert!(guard.fenced(), "{under_way}");
+        }
+        guard.hear(4_000, ON, Witness::Confirm { term: 5, given_ms: 2_000, accepted_ms: 1_900 });
+        assert!(guard.fenced(), "fresh, and too old all the same");
+        guard.hear(4_000, ON, Witness::Confirm { term: 5, given_ms: 3_900, accepted_ms: 1_900 });
+        assert!(!guard.fenced());
+    }
+
+    #[test]
+    fn p2_the_lease_holds_for_its_time_from_the_question() {
+        let mut guard = Guard::new(0);
+        guard.hear(1_450, ON, Witness::Lease { asked_ms: 1_200, term: 5, ours: true });
+        guard.tick(1_200 + LEASE_HOLDS_MS, ON);
+        assert!(!guard.fenced());
+        guard.tick(1_201 + LEASE_HOLDS_MS, ON);
+        assert!(guard.fenced());
+        guard.hear(3_100, ON, Witness::Lease { asked_ms: 3_000, term: 5, ours: true });
+        assert!(!guard.fenced());
+        for asked_ms in (3_250..8_000).step_by(LEASE_EVERY_MS as usize) {
+            guard.hear(asked_ms + 500, ON, Witness::Lease { asked_ms, term: 5, ours: true });
+            assert!(!guard.fenced(), "answers that take half a second are in time");
+        }
+    }
+
+    #[test]
+    fn p2_who_receives_nothing_acknowledges_nothing_new() {
+        let mut written = Written::default();
+        for (sent_ms, offset) in [(1_000, 10), (1_200, 10), (1_400, 24), (1_600, 24), (1_800, 90)] {
+            written.look(sent_ms, offset);
+        }
+        assert_eq!(written.counts_until(10), None, "nobody knows when that was written");
+        assert_eq!(written.counts_until(24), Some(1_200 + ACKNOWLEDGED_MS));
+        assert_eq!(written.counts_until(25), Some(1_600 + ACKNOWLEDGED_MS));
+        assert_eq!(written.counts_until(91), None);
+        for sent_ms in (2_000..9_000).step_by(20) {
+            written.look(sent_ms, sent_ms as i64);
+        }
+        assert_eq!(written.counts_until(90), None, "it is acknowledged for ever, and counts no more");
+        assert_eq!(written.counts_until(8_980), Some(8_960 + ACKNOWLEDGED_MS));
+        written.look(9_100, 5);
+        assert_eq!(written.counts_until(5), None, "another history");
     }
 
     #[test]
@@ -303,10 +397,14 @@ mod tests {
 
     #[test]
     fn acknowledgements_are_noticed_each_second_with_polls_each_200_ms() {
-        for phase in [0, 50, 333, 500, 777, 999] {
-            let mut acks = Acknowledgements::default();
+        for (phase, pinged) in
+            [0, 50, 333, 500, 777, 999].into_iter().flat_map(|phase| [(phase, 0), (phase, 490), (phase, 810)])
+        {
+            let (mut acks, mut written) = (Acknowledgements::default(), Written::default());
             let (mut heard, mut worst) = (Vec::new(), 0);
             let mut last = 100_000u64;
+            // A ping each second, and each second an acknowledgement of what had come by then.
+            let offset = |now: u64| 14 * (now - pinged).div_euclid(1000) as i64;
             for now in (100_000u64..160_000).step_by(200) {
                 let ack = (now - phase).div_euclid(1000) * 1000 + phase;
                 let lag_s = (now / 1000) as i64 - (ack / 1000) as i64;
@@ -314,27 +412,28 @@ mod tests {
                     sent_ms: now,
                     wall_sent_ms: now as i64,
                     wall_answered_ms: now as i64 + 1,
-                    offset: 7,
+                    offset: offset(ack),
                     lag_s,
                 };
-                if let Some(since) = acks.poll(poll) {
+                written.look(now, offset(now));
+                if let Some((since, until)) = acks.poll(poll).zip(written.counts_until(poll.offset)) {
                     assert!(since <= ack, "never later than the acknowledgement itself");
                     heard.push(since);
-                    last = since;
+                    last = last.max(since.min(until));
                 }
                 if now > 103_000 {
                     worst = worst.max(now - last);
                 }
             }
-            assert!(heard.len() > 50, "phase {phase}: {}", heard.len());
-            assert!(worst <= 1_500, "phase {phase}: {worst} ms");
+            assert!(heard.len() > 50, "phases {phase} and {pinged}: {}", heard.len());
+            assert!(worst <= FENCE_SILENCE_MS, "phases {phase} and {pinged}: {worst} ms");
         }
     }
 
     #[derive(Clone, Debug)]
     enum Event {
         Tick,
-        Confirm { term: u64, accepted_ago: u64 },
+        Confirm { term: u64, given_ago: u64, accepted_ago: u64 },
         Replica { ago: u64 },
         Lease { ago: u64, term: u64, ours: bool },
     }
@@ -342,7 +441,8 @@ mod tests {
     fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         let event = prop_oneof![
             3 => Just(Event::Tick),
-            2 => (4u64..8, 0u64..6000).prop_map(|(term, accepted_ago)| Event::Confirm { term, accepted_ago }),
+            2 => (4u64..8, 0u64..3000, 0u64..6000)
+                .prop_map(|(term, given_ago, accepted_ago)| Event::Confirm { term, given_ago, accepted_ago }),
             2 => (0u64..3000).prop_map(|ago| Event::Replica { ago }),
             1 => (0u64..2000, 4u64..7, any::<bool>()).prop_map(|(ago, term, ours)| Event::Lease { ago, term, ours }),
         ];
@@ -352,7 +452,11 @@ mod tests {
     fn witness(now: u64, event: &Event) -> Option<Witness> {
         Some(match *event {
             Event::Tick => return None,
-            Event::Confirm { term, accepted_ago } => confirm(term, now.saturating_sub(accepted_ago)),
+            Event::Confirm { term, given_ago, accepted_ago } => Witness::Confirm {
+                term,
+                given_ms: now.saturating_sub(given_ago),
+                accepted_ms: now.saturating_sub(accepted_ago),
+            },
             Event::Replica { ago } => Witness::Replica { since_ms: now.saturating_sub(ago) },
             Event::Lease { ago, term, ours } => {
                 Witness::Lease { asked_ms: now.saturating_sub(ago), term, ours }
@@ -375,7 +479,7 @@ mod tests {
                     None => guard.tick(now, ON),
                 }
                 match witness {
-                    Some(Witness::Confirm { term, .. }) if term >= ON.term => said_yes = now,
+                    Some(Witness::Confirm { term, given_ms, .. }) if term >= ON.term => said_yes = said_yes.max(given_ms),
                     Some(Witness::Replica { since_ms }) => said_yes = said_yes.max(since_ms),
                     Some(Witness::Lease { asked_ms, term: 5, ours: true }) => said_yes = said_yes.max(asked_ms),
                     _ => {}

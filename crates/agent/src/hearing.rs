@@ -3,10 +3,16 @@
 //! An engine calls its link up until `repl-timeout`, a minute, where a machine falls silent without a word. The stream tells
 //! sooner: a primary pings its replicas each second (`repl-ping-replica-period 1`), and each ping moves the offset.
 
-use kagami_protocol::{FENCE_SILENCE_MS, Link};
+use kagami_protocol::{ACKNOWLEDGED_MS, FENCE_MARGIN_MS, FENCE_SILENCE_MS, Link};
 
 /// Looks further apart than this are no listening: whoever stood still did not hear that nobody spoke.
 const LISTENING_MS: u64 = 1_000;
+/// A primary pings each second: where nothing came for longer, a silence may be about to be told, and looks come closer.
+const CLOSELY_AFTER_MS: u64 = 1_200;
+/// And no longer than this: by then it is told.
+const CLOSELY_UNTIL_MS: u64 = LOST_MS + 100;
+/// Whatever was acknowledged without having received anything keeps no primary writing any more.
+const LOST_MS: u64 = ACKNOWLEDGED_MS + FENCE_SILENCE_MS + FENCE_MARGIN_MS;
 
 /// What was heard of the primary, from look to look.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +43,13 @@ impl Hearing {
         self.last = Some((link.host.clone(), link.port, link.up, offset));
         link.quiet = Some(now_ms.saturating_sub(self.heard_ms) >= FENCE_SILENCE_MS);
         link.parted = Some(now_ms.saturating_sub(self.up_ms) >= FENCE_SILENCE_MS);
+        link.lost = Some(now_ms.saturating_sub(self.heard_ms) >= LOST_MS);
+    }
+
+    /// Whether the next look should not be waited for as long as at rest.
+    pub fn closely(&self, now_ms: u64) -> bool {
+        let silent_ms = now_ms.saturating_sub(self.heard_ms);
+        self.last.is_some() && (CLOSELY_AFTER_MS..CLOSELY_UNTIL_MS).contains(&silent_ms)
     }
 }
 

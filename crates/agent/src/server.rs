@@ -217,7 +217,7 @@ async fn talk(
     let orders = orders(node.clone(), operator.generation, answers.clone());
     let mut beat = interval(Duration::from_millis(BEAT_MS));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beat.reset();
+    // The first one at once, after the first report: what answers it may end a fence.
     send(wire, &FromAgent::Report(Box::new(node.current_report()))).await?;
     reports.mark_unchanged();
     // An agent may stand still between a handshake and what follows it, too.
@@ -256,12 +256,12 @@ async fn talk(
                 }
                 let report = reports.borrow_and_update().as_ref().clone();
                 send(wire, &FromAgent::Report(Box::new(report))).await?;
-                beat.reset();
             }
             _ = beat.tick() => {
                 let frame = {
                     let state = node.state();
-                    FromAgent::Beat { boot: state.boot.clone(), offset: state.view.as_ref().map(|view| view.offset) }
+                    let offset = state.view.as_ref().map(|view| view.offset);
+                    FromAgent::Beat { boot: state.boot.clone(), offset, at_ms: Some(node.now_ms()) }
                 };
                 send(wire, &frame).await?;
             }
@@ -318,7 +318,7 @@ fn frame(
 ) -> Result<(), ServerError> {
     match serde_json::from_str::<ToAgent>(line) {
         Ok(ToAgent::Hello { .. } | ToAgent::Beat) => {}
-        Ok(ToAgent::Confirm { term, guard }) => confirm(node, term, guard, accepted_ms),
+        Ok(ToAgent::Confirm { term, guard, heard_ms }) => confirm(node, (term, guard), accepted_ms, heard_ms),
         Ok(ToAgent::Order(order)) => {
             let id = order.id;
             if orders.try_send(Waiting { order: *order, since: Instant::now() }).is_err() {
@@ -344,12 +344,12 @@ fn frame(
 }
 
 /// "You are the primary of this term."
-fn confirm(node: &Node, term: u64, guard: bool, accepted_ms: u64) {
+fn confirm(node: &Node, (term, guard): (u64, bool), accepted_ms: u64, heard_ms: Option<u64>) {
     let now = node.now_ms();
     let raised = {
         let mut state = node.state();
         let before = state.guard_on;
-        let raised = state.confirm(now, term, guard, accepted_ms);
+        let raised = state.confirm(now, (term, guard), accepted_ms, heard_ms);
         if state.guard_on != before {
             tracing::info!(guard, "silence pauses writes");
         }

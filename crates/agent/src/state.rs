@@ -3,7 +3,7 @@
 //! Times in `now_ms` are milliseconds of one monotonic clock, `at_ms` is the node's wall clock since the Unix epoch.
 
 use crate::durable::Durable;
-use crate::guard::{Acknowledgements, Facts, Guard, Poll, Witness};
+use crate::guard::{Acknowledgements, Facts, Guard, Poll, Witness, Written};
 use crate::hearing::Hearing;
 use crate::persistence::Persistence;
 use crate::slots::OpenSlots;
@@ -79,6 +79,8 @@ pub struct Life<H> {
     pub min_replicas: Option<String>,
     /// Each replica's, by its address.
     pub acknowledgements: BTreeMap<(String, u16), Acknowledgements>,
+    /// Since when what they acknowledge has been written.
+    pub written: Written,
     /// Slots that a migration left open.
     pub open_slots: OpenSlots,
     /// What a replica heard of its primary.
@@ -127,6 +129,7 @@ impl<H> Life<H> {
             pause_unsure: false,
             min_replicas: None,
             acknowledgements: BTreeMap::new(),
+            written: Written::default(),
             open_slots: OpenSlots::default(),
             hearing: Hearing::default(),
             previous_forgotten: false,
@@ -523,6 +526,7 @@ impl<H> State<H> {
             }
         }
         view.open_slots = life.open_slots.look(now_ms, &view, &seen.counted);
+        life.written.look(seen.sent_ms, view.offset);
         let mut acknowledged = None;
         for replica in view.replicas.iter().filter(|replica| replica.online && replica.lag_s >= 0) {
             let poll = Poll {
@@ -533,7 +537,10 @@ impl<H> State<H> {
                 lag_s: replica.lag_s,
             };
             let key = (replica.host.clone(), replica.port);
-            acknowledged = acknowledged.max(life.acknowledgements.entry(key).or_default().poll(poll));
+            let since_ms = life.acknowledgements.entry(key).or_default().poll(poll);
+            let counts_until = life.written.counts_until(replica.offset);
+            acknowledged =
+                acknowledged.max(since_ms.zip(counts_until).map(|(since, until)| since.min(until)));
         }
         life.acknowledgements
             .retain(|(host, port), _| view.replicas.iter().any(|r| r.host == *host && r.port == *port));
@@ -585,13 +592,21 @@ impl<H> State<H> {
         None
     }
 
-    /// "You are the primary of this term." Says whether the term rose; then it is to be written down.
-    pub fn confirm(&mut self, now_ms: u64, term: u64, guard: bool, accepted_ms: u64) -> bool {
+    /// "You are the primary of this term", on a connection accepted at that time, as the answer to a beat of that time (`None`: an
+    /// operator that does not say; it allows for what was under way). Says whether the term rose; then it is to be written down.
+    pub fn confirm(
+        &mut self,
+        now_ms: u64,
+        (term, guard): (u64, bool),
+        accepted_ms: u64,
+        heard_ms: Option<u64>,
+    ) -> bool {
         if term < self.term {
             return false;
         }
         let facts = self.facts();
-        self.guard.hear(now_ms, facts, Witness::Confirm { term, accepted_ms });
+        let given_ms = heard_ms.unwrap_or(now_ms);
+        self.guard.hear(now_ms, facts, Witness::Confirm { term, given_ms, accepted_ms });
         self.guard_on = guard;
         let raised = term > self.term;
         self.term = term;
@@ -764,6 +779,7 @@ impl<H> State<H> {
         view.loading
             || !life.whole.complete()
             || view.link.as_ref().is_some_and(|link| !link.up || link.syncing)
+            || life.hearing.closely(now_ms)
             || view.cluster.as_ref().is_some_and(|cluster| !cluster.ok)
     }
 
@@ -913,13 +929,14 @@ fn same_view(a: &EngineView, b: &EngineView) -> bool {
         open_slots,
     } = a;
     let same_link = match (link, &b.link) {
-        (Some(Link { host, port, up, syncing, down_ms: _, quiet, parted }), Some(b)) => {
+        (Some(Link { host, port, up, syncing, down_ms: _, quiet, parted, lost }), Some(b)) => {
             *host == b.host
                 && *port == b.port
                 && *up == b.up
                 && *syncing == b.syncing
                 && *quiet == b.quiet
                 && *parted == b.parted
+                && *lost == b.lost
         }
         (None, None) => true,
         _ => false,

@@ -90,7 +90,7 @@ fn p2_a_fence_outlasts_an_engine_that_does_not_answer() {
     tick(&mut state, 5_050);
     assert!(state.guard.fenced(), "its answer is no witness");
     let facts = state.facts();
-    state.guard.hear(5_100, facts, Witness::Confirm { term: 5, accepted_ms: 5_060 });
+    state.guard.hear(5_100, facts, Witness::Confirm { term: 5, given_ms: 5_090, accepted_ms: 5_060 });
     assert!(state.guard.fenced(), "the later term is not forgotten either");
 }
 

@@ -231,7 +231,7 @@ async fn a_primary_that_nobody_confirms_pauses_writes_until_somebody_does() {
     operator.start(Start { guard: true, ..node.start(primary(), false) }).await;
     let mut client = node.client().await.unwrap();
     for _ in 0..5 {
-        operator.send(&ToAgent::Confirm { term: 1, guard: true });
+        operator.send(&ToAgent::Confirm { term: 1, guard: true, heard_ms: None });
         tokio::time::sleep(Duration::from_millis(BEAT_MS)).await;
         set(&mut client, "a", "1").await.unwrap();
     }
@@ -251,18 +251,18 @@ async fn a_primary_that_nobody_confirms_pauses_writes_until_somebody_does() {
 
     let operator = Operator::of(&node).await;
     operator.report().await;
-    operator.send(&ToAgent::Confirm { term: 0, guard: true });
+    operator.send(&ToAgent::Confirm { term: 0, guard: true, heard_ms: None });
     operator.order(None, Command::ResumeWrites).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!blocked.is_finished(), "neither an old term nor a resumption ends it");
     let confirmed = Instant::now();
-    operator.send(&ToAgent::Confirm { term: 1, guard: true });
+    operator.send(&ToAgent::Confirm { term: 1, guard: true, heard_ms: None });
     operator.until("writes again", |report| !report.fenced).await;
     let (written, at) = blocked.await.unwrap();
     written.unwrap();
     assert!(at > confirmed);
 
-    operator.send(&ToAgent::Confirm { term: 1, guard: false });
+    operator.send(&ToAgent::Confirm { term: 1, guard: false, heard_ms: None });
     tokio::time::sleep(Duration::from_millis(FENCE_SILENCE_MS + 500)).await;
     assert!(!operator.report().await.fenced, "a group of one node never pauses");
 }
@@ -270,7 +270,7 @@ async fn a_primary_that_nobody_confirms_pauses_writes_until_somebody_does() {
 #[tokio::test]
 async fn an_online_replica_is_a_witness_too() {
     let (a, to_a, b, _to_b) = pair(10).await;
-    to_a.send(&ToAgent::Confirm { term: 1, guard: true });
+    to_a.send(&ToAgent::Confirm { term: 1, guard: true, heard_ms: None });
     to_a.until("guarded", |report| report.guard).await;
     // Nobody confirms, but the replica acknowledges each second.
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -333,10 +333,10 @@ async fn the_shards_lease_is_a_witness_and_a_higher_term_in_it_is_a_no() {
     assert!(told.elapsed() < Duration::from_millis(FENCE_BOUND_MS), "{:?}", told.elapsed());
     let operator = Operator::of(&node).await;
     operator.report().await;
-    operator.send(&ToAgent::Confirm { term: 1, guard: true });
+    operator.send(&ToAgent::Confirm { term: 1, guard: true, heard_ms: None });
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(operator.report().await.fenced, "an operator that does not know of the higher term");
-    operator.send(&ToAgent::Confirm { term: 2, guard: true });
+    operator.send(&ToAgent::Confirm { term: 2, guard: true, heard_ms: None });
     operator.until("writes again", |report| !report.fenced && report.term == 2).await;
 }
 

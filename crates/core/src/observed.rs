@@ -1,7 +1,10 @@
 //! One snapshot of everything that was seen: Kubernetes objects, agents, and what each of them knows.
 
 use kagami_protocol::Shared;
-use kagami_protocol::{Address, Boot, EngineState, EngineView, FENCE_BOUND_MS, Link, Record, Report, Role};
+use kagami_protocol::{
+    Address, Boot, EngineState, EngineView, FENCE_BOUND_MS, FENCE_MARGIN_MS, FENCE_SILENCE_MS,
+    LEASE_HOLDS_MS, Link, Record, Report, Role,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -513,6 +516,8 @@ impl Observed {
     ///
     /// It is counted from when this process first saw the term, because the time in the lease is another clock's and was taken
     /// before the request; and not while a replica still hears the primary before, whose writes go on as long as one does.
+    /// Where the agent counts each witness from when it was asked for, and this process was the one that it answered, each of them
+    /// is waited for by itself: the last confirmation answered the last beat that was heard.
     pub fn fence_passed(&self, lease: &ShardLease) -> bool {
         let heard = lease.previous.as_ref().is_some_and(|(previous, boot)| {
             self.life(previous, boot) == Life::Alive
@@ -521,16 +526,38 @@ impl Observed {
                 || (self.nodes.get(previous).and_then(|seen| seen.pod.as_ref()).is_some_and(|pod| pod.uid == boot.pod_uid)
                     && self.heard_by(previous).is_some())
         });
-        lease.known_ms >= FENCE_BOUND_MS && !heard
+        let silent_ms =
+            lease.previous.as_ref().and_then(|(previous, boot)| self.asks_its_witnesses(previous, boot));
+        let passed = match silent_ms {
+            Some(silent_ms) => {
+                silent_ms >= FENCE_SILENCE_MS + FENCE_MARGIN_MS
+                    && lease.known_ms >= LEASE_HOLDS_MS + FENCE_MARGIN_MS
+            }
+            None => lease.known_ms >= FENCE_BOUND_MS,
+        };
+        passed && !heard
+    }
+
+    /// For how long a primary of that life is silent, if its agent counts each witness from when it was asked for.
+    pub fn asks_its_witnesses(&self, node: &str, boot: &Boot) -> Option<u64> {
+        match &self.nodes.get(node)?.agent {
+            Agent::Silent { silent_ms, last } if last.boot == *boot && last.vocabulary >= 5 => {
+                Some(*silent_ms)
+            }
+            _ => None,
+        }
     }
 
     /// A live replica whose link to a node is up, or was within the silence that a guarded primary allows itself.
     pub fn heard_by(&self, node: &str) -> Option<&str> {
-        let host = self.nodes.get(node)?.pod.as_ref()?.ip.as_deref()?;
-        self.nodes
-            .keys()
-            .map(String::as_str)
-            .find(|each| self.link(each).is_some_and(|link| link.host == host && link.acknowledges()))
+        let seen = self.nodes.get(node)?;
+        let host = seen.pod.as_ref()?.ip.as_deref()?;
+        let exact = matches!(&seen.agent, Agent::Silent { last, .. } if last.vocabulary >= 5);
+        self.nodes.keys().map(String::as_str).find(|each| {
+            self.link(each).is_some_and(|link| {
+                link.host == host && if exact { link.sustains() } else { link.acknowledges() }
+            })
+        })
     }
 }
 

@@ -5,7 +5,9 @@ mod support;
 use kagami_core::build::NODE_ANNOTATION;
 use kagami_core::observed::{Agent, Kind, ObjectKey};
 use kagami_core::plan::{Act, Confirm};
-use kagami_protocol::{Command, StartData};
+use kagami_protocol::{
+    Command, FENCE_BOUND_MS, FENCE_MARGIN_MS, FENCE_SILENCE_MS, LEASE_HOLDS_MS, StartData,
+};
 use serde_json::json;
 use support::{Scene, assert_plan, bare, desired, desired_with, draw, engine_id, events, scene_of, table};
 
@@ -368,30 +370,42 @@ fn silence_on_a_lost_machine_is_fenced_before_anybody_is_promoted() {
          wait FencingPrimary 0001-001
          wait AgentUnreachable 0001-001",
     );
-    let raised = |since_ms: u64| {
-        draw(&format!(
-            "1x2 plain {SILENT}\n {lost}\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause silence since {since_ms} served"
-        ))
+    let raised = |silent: &str, known_ms: u64| {
+        let text = format!(
+            "1x2 plain formed\n lease 0001 holder 0001-001 served\n 0001-001 {silent} primary 100\n {lost}
+             lease 0001 term 2 holder 0001-002 previous 0001-001 cause silence since {known_ms} served"
+        );
+        let planned = draw(&text).plan().1.to_string();
+        // An operator that was frozen between reading its clock and raising the term has not waited for anything.
+        let frozen = text.replace(&format!("since {known_ms}"), &format!("since 60000 known {known_ms}"));
+        assert_eq!(draw(&frozen).plan().1.to_string(), planned);
+        planned.contains("promote")
     };
-    assert_plan(
-        &raised(2_999),
-        "wait FencingPrimary 0001-001
-         wait AgentUnreachable 0001-001",
+    // What was confirmed last, and a lease that was asked for before the term rose, both have to be over.
+    let lease_ms = LEASE_HOLDS_MS + FENCE_MARGIN_MS;
+    assert!(!raised("silent 9000", lease_ms - 1) && raised("silent 9000", lease_ms));
+    let heard_ms = FENCE_SILENCE_MS + FENCE_MARGIN_MS;
+    assert!(
+        !raised(&format!("silent {}", heard_ms - 1), 9_000) && raised(&format!("silent {heard_ms}"), 9_000)
     );
-    // An operator that was frozen between reading its clock and raising the term has not waited for anything.
-    let text = format!(
-        "1x2 plain {SILENT}\n {lost}\n lease 0001 term 2 holder 0001-002 previous 0001-001 cause silence since 60000 known 2999 served"
-    );
-    assert_plan(
-        &draw(&text),
-        "wait FencingPrimary 0001-001
-         wait AgentUnreachable 0001-001",
-    );
-    assert_plan(
-        &raised(3_000),
-        "order 0001-002 term 2: promote, offset at least None
-         wait AgentUnreachable 0001-001",
-    );
+    // An agent that counts its witnesses from when they came, and one that this process never heard: nobody knows what was under way.
+    for whoever in ["silent 9000 old-agent", "unheard"] {
+        assert!(!raised(whoever, FENCE_BOUND_MS - 1) && raised(whoever, FENCE_BOUND_MS), "{whoever}");
+    }
+}
+
+#[test]
+fn p2_what_a_replica_acknowledges_that_receives_nothing_keeps_nobody_waiting_for_longer_than_it_counts() {
+    let promotes = |replica: &str, silent: &str| {
+        let text = format!(
+            "1x2 plain formed\n lease 0001 holder 0001-001 served\n 0001-001 silent 9000 primary 100 {silent}
+             0001-002 replica 100 of 0001-001 down 0 quiet parting {replica}
+             lease 0001 term 2 holder 0001-002 previous 0001-001 cause silence since 9000 served"
+        );
+        draw(&text).plan().1.to_string().contains("promote")
+    };
+    assert!(!promotes("", "") && promotes("lost", ""));
+    assert!(!promotes("lost", "old-agent"), "its agent counts an acknowledgement from when it came");
 }
 
 #[test]

@@ -118,6 +118,7 @@ fn link(info: &Fields) -> Link {
         down_ms: if up { 0 } else { down_s.saturating_mul(1000) },
         quiet: None,
         parted: None,
+        lost: None,
     }
 }
 

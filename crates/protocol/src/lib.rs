@@ -25,7 +25,10 @@ pub const VERSION: u32 = 1;
 /// 3: [`Command::CloseSlots`], [`EngineView::open_slots`], [`Command::CloseClients`], [`Report::former_clients`].
 ///
 /// 4: [`Command::End`], [`Report::unanswered`].
-pub const VOCABULARY: u32 = 4;
+///
+/// 5: [`Link::lost`]; a primary's witnesses count from when they were asked for ([`ToAgent::Confirm`]'s `heard_ms`,
+/// [`LEASE_HOLDS_MS`], [`ACKNOWLEDGED_MS`]), so that its fence needs no allowance for what was under way.
+pub const VOCABULARY: u32 = 5;
 /// The TCP port on which an agent takes the operator's connection (mutual TLS).
 pub const AGENT_PORT: u16 = 8379;
 /// The TCP port on which an agent serves `/livez`, `/readyz` and `/metrics` (plain HTTP).
@@ -40,7 +43,18 @@ pub const FORMER_CLIENTS_MS: u64 = 3_000;
 ///
 /// Witnesses: the operator's [`ToAgent::Confirm`], an online replica's acknowledgement, the apiserver's lease.
 pub const FENCE_SILENCE_MS: u64 = 1_500;
-/// How long the operator waits after raising the term before it counts a silent primary as fenced, in milliseconds.
+/// How long the apiserver's lease keeps a primary writing, in milliseconds from the question.
+///
+/// A question that was asked before the term rose is answered with the old term; this is how long that may count.
+pub const LEASE_HOLDS_MS: u64 = 800;
+/// How long after bytes were written an acknowledgement of them still counts, in milliseconds: replicas acknowledge each second,
+/// also those that receive nothing any more.
+pub const ACKNOWLEDGED_MS: u64 = 1_000;
+/// What is added to an agent's own bounds before the operator relies on them, in milliseconds: its tick and the
+/// pause itself.
+pub const FENCE_MARGIN_MS: u64 = 300;
+/// How long the operator waits after raising the term before it counts a silent primary as fenced whose agent counts its witnesses
+/// from when they came (before vocabulary 5), in milliseconds.
 ///
 /// Twice the silence that the agent allows itself: one whole silence, the time a confirmation may have been under way,
 /// and the agent's own tick.

@@ -16,12 +16,15 @@ pub enum ToAgent {
     },
     /// One order; answered by exactly one [`FromAgent::Answer`].
     Order(Box<Order>),
-    /// "You are the primary of this term, and I still hold it to be so." Sent every [`crate::BEAT_MS`] to primaries.
+    /// "You are the primary of this term, and I still hold it to be so." Sent to primaries, as the answer to each beat.
     Confirm {
         /// The shard's term as the operator last read it; a lower term than the agent's confirms nothing.
         term: u64,
         /// Whether another copy could be promoted: only then does silence pause the writes.
         guard: bool,
+        /// The [`FromAgent::Beat`] that it answers: from then on it confirms. `None` from operators before vocabulary 5.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard_ms: Option<u64>,
     },
     /// "I am here." Sent every [`crate::BEAT_MS`] where there is nothing else to say; confirms no term.
     Beat,
@@ -63,6 +66,10 @@ pub enum FromAgent {
         boot: Boot,
         /// The replication offset, in bytes of history; absent while no engine runs.
         offset: Option<i64>,
+        /// When it was sent, by the agent's own clock, which means nothing to others: to be repeated in
+        /// [`ToAgent::Confirm`]. `None` from agents before vocabulary 5.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_ms: Option<u64>,
     },
     /// The one answer to an order.
     Answer {
@@ -697,6 +704,10 @@ pub struct Link {
     /// Whether the link has been down for [`crate::FENCE_SILENCE_MS`], by the agent's own looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parted: Option<bool>,
+    /// Whether nothing has come in the stream for so long that whatever this replica acknowledged meanwhile keeps no primary writing
+    /// any more ([`crate::ACKNOWLEDGED_MS`] and [`crate::FENCE_SILENCE_MS`]). `None` from agents before vocabulary 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<bool>,
 }
 
 impl Link {
@@ -709,6 +720,11 @@ impl Link {
     /// nothing came back.
     pub fn acknowledges(&self) -> bool {
         self.up || self.parted.map_or(self.down_ms < crate::FENCE_SILENCE_MS, |parted| !parted)
+    }
+
+    /// As [`Self::acknowledges`], for a primary whose agent counts acknowledgements from when their bytes were written.
+    pub fn sustains(&self) -> bool {
+        self.acknowledges() && self.lost != Some(true)
     }
 
     /// Whether the link is up by the engine's word alone: only asking anew tells whether anybody is there.

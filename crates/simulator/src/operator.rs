@@ -697,6 +697,8 @@ impl World {
             last_to_agent: at,
             last_from_agent: at,
             heard_by_agent: now,
+            beat_ms: None,
+            said_ms: 0,
         };
         self.lines.insert(line, known);
         if let Some(dial) = self.process(operator, process).and_then(|own| own.dials.get_mut(&node)) {
@@ -712,7 +714,6 @@ impl World {
         let now = self.now;
         let Some(known) = self.lines.get(&line).filter(|line| line.operator_open).cloned() else { return };
         let (operator, process) = (known.operator, known.process);
-        let fresh = self.fresh(operator);
         let Some(dial) = self.process(operator, process).and_then(|own| own.dials.get(&known.node)) else {
             return;
         };
@@ -724,14 +725,28 @@ impl World {
             self.lost_line(line);
             return;
         }
+        if now - known.said_ms >= BEAT_MS {
+            self.say(line);
+        }
+        self.at(BEAT_MS, Event::BeatOperator { line });
+    }
+
+    /// Confirms the primary, or says that somebody is here.
+    fn say(&mut self, line: u64) {
+        let now = self.now;
+        let Some(known) = self.lines.get_mut(&line) else { return };
+        known.said_ms = now;
+        let (operator, process, node, heard_ms) =
+            (known.operator, known.process, known.node.clone(), known.beat_ms);
+        let fresh = self.fresh(operator);
+        let Some(dial) = self.process(operator, process).and_then(|own| own.dials.get(&node)) else { return };
         let frame = match (&dial.confirm, &dial.report) {
             (Some(confirm), Some(report)) if report.boot == confirm.boot && fresh => {
-                ToAgent::Confirm { term: confirm.term, guard: confirm.guard }
+                ToAgent::Confirm { term: confirm.term, guard: confirm.guard, heard_ms }
             }
             _ => ToAgent::Beat,
         };
         self.send_agent(line, frame);
-        self.at(BEAT_MS, Event::BeatOperator { line });
     }
 
     fn send_agent(&mut self, line: u64, frame: ToAgent) {
@@ -788,7 +803,7 @@ impl World {
                     self.poll(operator, process);
                 }
             }
-            FromAgent::Beat { boot, offset } => {
+            FromAgent::Beat { boot, offset, at_ms } => {
                 let Some(dial) = own.dials.get_mut(&known.node).filter(|dial| dial.line == Some(line)) else {
                     return;
                 };
@@ -799,6 +814,10 @@ impl World {
                 {
                     engine.offset = offset;
                 }
+                if let Some(known) = self.lines.get_mut(&line) {
+                    known.beat_ms = at_ms;
+                }
+                self.say(line);
             }
             FromAgent::Report(report) => {
                 if report.node != known.node {

@@ -189,6 +189,10 @@ pub struct Line {
     pub last_from_agent: Ms,
     /// When the agent last heard the operator.
     pub heard_by_agent: Ms,
+    /// The last beat that the operator heard on it, by the agent's clock.
+    pub beat_ms: Option<u64>,
+    /// When the operator last said something on it.
+    pub said_ms: Ms,
 }
 
 /// The world.

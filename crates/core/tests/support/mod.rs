@@ -369,6 +369,8 @@ fn read_node(desired: &Desired, node: &str, words: &mut Words<'_>) -> Drawn {
                 let link = engine.as_mut().unwrap().link.as_mut().unwrap();
                 (link.quiet, link.parted) = (Some(true), Some(!link.up));
             }
+            // And nothing has for so long that what it acknowledged meanwhile has lost its worth.
+            "lost" => engine.as_mut().unwrap().link.as_mut().unwrap().lost = Some(true),
             // The link went down only now.
             "parting" => engine.as_mut().unwrap().link.as_mut().unwrap().parted = Some(false),
             "syncing" => {

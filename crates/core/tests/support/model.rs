@@ -392,6 +392,7 @@ impl World {
                 down_ms: if engine.up { 0 } else { (self.now_ms - engine.down_since_ms) as u64 },
                 quiet: None,
                 parted: None,
+                lost: None,
             }),
             cluster: self.cluster().then(|| self.cluster_view(node, engine).into()),
             ..EngineView::default()

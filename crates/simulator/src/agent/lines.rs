@@ -48,7 +48,7 @@ impl World {
         if let Some(report) = self.current_report(pod) {
             self.from_agent(line, FromAgent::Report(Box::new(report)));
         }
-        self.at(BEAT_MS, Event::BeatAgent { line });
+        self.beat_agent(line);
     }
 
     /// The agent's beat.
@@ -60,8 +60,8 @@ impl World {
             return;
         }
         let Some(state) = self.state(pod) else { return };
-        let beat =
-            FromAgent::Beat { boot: state.boot.clone(), offset: state.view.as_ref().map(|view| view.offset) };
+        let offset = state.view.as_ref().map(|view| view.offset);
+        let beat = FromAgent::Beat { boot: state.boot.clone(), offset, at_ms: Some(self.agent_ms(pod)) };
         self.from_agent(line, beat);
         self.at(BEAT_MS, Event::BeatAgent { line });
     }
@@ -84,9 +84,10 @@ impl World {
         }
         match frame {
             ToAgent::Hello { .. } | ToAgent::Beat => {}
-            ToAgent::Confirm { term, guard } => {
+            ToAgent::Confirm { term, guard, heard_ms } => {
                 let agent_now = self.agent_ms(pod);
-                let raised = self.change(pod, |state| state.confirm(agent_now, term, guard, accepted_ms));
+                let raised =
+                    self.change(pod, |state| state.confirm(agent_now, (term, guard), accepted_ms, heard_ms));
                 if raised == Some(true) {
                     self.keep_note(pod);
                 }

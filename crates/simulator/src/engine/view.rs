@@ -43,6 +43,7 @@ impl Engine {
                 down_ms: if source.is_up() { 0 } else { self.down_s(now) * 1000 },
                 quiet: None,
                 parted: None,
+                lost: None,
             }),
             replicas: repl
                 .replicas

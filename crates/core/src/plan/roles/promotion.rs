@@ -7,7 +7,9 @@ use crate::observed::{Agent, ShardLease, is_primary};
 use crate::plan::Plan;
 use crate::plan::step::Order;
 use kagami_api::reason::Reason;
-use kagami_protocol::{Boot, Command, ELECTION_BOUND_MS, EngineState, FENCE_BOUND_MS, Report, Role};
+use kagami_protocol::{
+    Boot, Command, ELECTION_BOUND_MS, EngineState, FENCE_BOUND_MS, FENCE_SILENCE_MS, Report, Role,
+};
 
 /// How much longer than its bound an election is waited for: the order's way, and the plan's own pace.
 const ELECTION_SLACK_MS: u64 = 500;
@@ -44,7 +46,12 @@ impl View<'_> {
             && self.majority_lives()
             && self.observed.report(&lease.holder).is_some_and(|report| report.vocabulary >= 1);
         let proven = lease.previous.as_ref().is_none_or(|(node, boot)| self.observed.ended(node, boot));
-        let begins_ms = if proven { 0 } else { FENCE_BOUND_MS };
+        let exact = |(node, boot): &(String, Boot)| self.observed.asks_its_witnesses(node, boot).is_some();
+        let begins_ms = match &lease.previous {
+            _ if proven => 0,
+            Some(previous) if exact(previous) => FENCE_SILENCE_MS,
+            _ => FENCE_BOUND_MS,
+        };
         let in_time = lease.known_ms < begins_ms + ELECTION_BOUND_MS + ELECTION_SLACK_MS;
         able && in_time && (!proven || self.may_be_electing(lease))
     }
