@@ -128,7 +128,7 @@ impl Guard {
             Witness::Confirm { term, given_ms, accepted_ms } => {
                 let known = facts.term.max(self.denied_term.unwrap_or(0));
                 if term >= known && fresh(accepted_ms) {
-                    self.confirmed(given_ms.min(now_ms));
+                    self.confirmed(now_ms, given_ms.min(now_ms));
                 }
             }
             Witness::Lease { asked_ms, term, ours } => {
@@ -140,7 +140,7 @@ impl Guard {
                     && self.denied_term.is_none_or(|d| d <= term)
                     && fresh(asked_ms)
                 {
-                    self.confirmed((asked_ms + LEASE_HOLDS_MS).saturating_sub(FENCE_SILENCE_MS));
+                    self.confirmed(now_ms, (asked_ms + LEASE_HOLDS_MS).saturating_sub(FENCE_SILENCE_MS));
                 }
             }
             Witness::Replica { since_ms } => {
@@ -156,16 +156,17 @@ impl Guard {
                     _ => since_ms,
                 };
                 self.replicas = Some((first, since_ms));
-                if since_ms.saturating_sub(first) >= REPLICAS_SUSTAINED_MS
-                    && now_ms.saturating_sub(since_ms) <= FENCE_SILENCE_MS
-                {
-                    self.confirmed(since_ms);
+                if since_ms.saturating_sub(first) >= REPLICAS_SUSTAINED_MS {
+                    self.confirmed(now_ms, since_ms);
                 }
             }
         }
     }
 
-    fn confirmed(&mut self, given_ms: u64) {
+    fn confirmed(&mut self, now_ms: u64, given_ms: u64) {
+        if now_ms.saturating_sub(given_ms) > FENCE_SILENCE_MS {
+            return;
+        }
         self.heard_ms = self.heard_ms.max(given_ms);
         self.fenced_ms = None;
         self.denied_term = None;
@@ -345,9 +346,9 @@ mod tests {
     fn the_lease_confirms_and_a_higher_term_in_it_is_a_definite_no() {
         let mut guard = Guard::new(0);
         guard.hear(1000, ON, Witness::Lease { asked_ms: 900, term: 5, ours: true });
-        guard.tick(2300, ON);
+        guard.tick(1_650, ON);
         assert!(!guard.fenced());
-        guard.hear(2310, ON, Witness::Lease { asked_ms: 2305, term: 6, ours: false });
+        guard.hear(1_660, ON, Witness::Lease { asked_ms: 1_655, term: 6, ours: false });
         assert!(guard.fenced());
         for now in [3000, 4000, 5000, 6000, 7000] {
             guard.hear(now, ON, Witness::Replica { since_ms: now });

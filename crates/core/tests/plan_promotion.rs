@@ -30,16 +30,16 @@ fn silence_is_fenced_and_then_the_living_primaries_are_asked_for_their_votes() {
              0001-001 silent 9000 primary 100\n machine m1 notready\n 0001-002 replica 100 of 0001-001 down 5000 {more}"
         )
     };
-    assert!(three(&first(2_999, ""), OTHERS).contains("wait FencingPrimary 0001-001"));
-    assert!(three(&first(3_000, ""), OTHERS).contains("order 0001-002 term 2: ask for an election"));
-    assert!(three(&first(5_499, ""), OTHERS).contains("order 0001-002 term 2: ask for an election"));
+    assert!(three(&first(1_099, ""), OTHERS).contains("wait FencingPrimary 0001-001"));
+    assert!(three(&first(1_100, ""), OTHERS).contains("order 0001-002 term 2: ask for an election"));
+    assert!(three(&first(3_999, ""), OTHERS).contains("order 0001-002 term 2: ask for an election"));
     // It had its time.
-    assert!(three(&first(5_500, ""), OTHERS).contains("order 0001-002 term 2: promote"));
+    assert!(three(&first(4_000, ""), OTHERS).contains("order 0001-002 term 2: promote"));
     // An agent that does not know elections would take over; it may, after the fence.
-    assert!(three(&first(3_000, "old-agent"), OTHERS).contains("order 0001-002 term 2: promote"));
+    assert!(three(&first(1_100, "old-agent"), OTHERS).contains("order 0001-002 term 2: promote"));
     // Nobody could vote.
     let dead = OTHERS.replace("0002-001 primary 9", "0002-001 parked boot 2");
-    assert!(three(&first(3_000, ""), &dead).contains("order 0001-002 term 2: promote"));
+    assert!(three(&first(1_100, ""), &dead).contains("order 0001-002 term 2: promote"));
 }
 
 #[test]

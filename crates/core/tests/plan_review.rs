@@ -176,7 +176,7 @@ fn p2_no_takeover_while_a_silent_sibling_may_have_been_elected() {
 fn p2_the_bound_fences_nobody_who_is_not_guarded() {
     let text = plan_of(
         "3x3 cluster formed
-         lease 0001 term 5 holder 0001-003 previous 0001-002 cause silence since 5000 served
+         lease 0001 term 5 holder 0001-003 previous 0001-002 cause silence since 3500 served
          lease 0002 term 3 holder 0002-001 served
          lease 0003 term 3 holder 0003-001 served
          machine m2 zone b notready
