@@ -1,7 +1,7 @@
 //! The engine alone: six bare pods, three primaries with a replica each, at the engine's defaults and without any operator.
 
 use crate::faults::{Cluster, Fault};
-use crate::groups::{ask, connect};
+use crate::groups::{ask, connect_patiently};
 use crate::probe::{Probe, Targets};
 use crate::results::Run;
 use anyhow::{Context, Result, ensure};
@@ -161,7 +161,7 @@ impl Bare {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let seen = probe.stop(at)?;
         went_on.context("the engines did not elect")?;
-        let mut connection = connect(&replica.ip).await?;
+        let mut connection = connect_patiently(&replica.ip).await?;
         let mut lost = (0, 0);
         for (key, confirmed) in &seen.keys {
             let found: i64 = redis::cmd("EXISTS").arg(key).query_async(&mut connection).await?;

@@ -262,7 +262,7 @@ impl Group {
     /// How many acknowledged keys are not there; and of those that a replica had acknowledged too. What is there is removed.
     pub(crate) async fn lost(&self, seen: &Observation) -> Result<(usize, usize)> {
         let primary = self.primary().await?;
-        let mut connection = connect(&primary.ip).await?;
+        let mut connection = connect_patiently(&primary.ip).await?;
         let (mut lost, mut confirmed_lost) = (0, 0);
         for batch in seen.keys.chunks(500) {
             let mut pipe = redis::pipe();
@@ -321,6 +321,17 @@ pub(crate) async fn connect(ip: &str) -> Result<redis::aio::MultiplexedConnectio
         .set_connection_timeout(Some(Duration::from_secs(1)))
         .set_response_timeout(Some(Duration::from_secs(5)));
     client.get_multiplexed_async_connection_with_config(&config).await.with_context(|| ip.to_owned())
+}
+
+/// The same where nothing is measured any more: an engine that has just been through a fault may need a moment to accept.
+pub(crate) async fn connect_patiently(ip: &str) -> Result<redis::aio::MultiplexedConnection> {
+    let until = Instant::now() + Duration::from_secs(15);
+    loop {
+        match connect(ip).await {
+            Err(_) if Instant::now() < until => tokio::time::sleep(Duration::from_millis(200)).await,
+            done => return done,
+        }
+    }
 }
 
 /// One command whose answer is a text.
