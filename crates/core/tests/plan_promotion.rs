@@ -329,7 +329,11 @@ fn p2_the_one_before_the_holder_is_not_taken_for_elected_while_the_holder_cannot
         );
         table(&draw(&text).plan().1)
     };
-    assert!(!planned("primary 1913 silent 2000").contains("raise 0001"), "{}", planned("primary 1913 silent 2000"));
+    assert!(
+        !planned("primary 1913 silent 2000").contains("raise 0001"),
+        "{}",
+        planned("primary 1913 silent 2000")
+    );
 }
 
 /// Found by the simulator (seed 21675): it came back from a partition in which others had claimed its slots twice, was promoted by the
