@@ -110,6 +110,12 @@ fn quoted(value: &str) -> String {
     text
 }
 
+/// A shard's own replication password, made from the group's: an address is used again, and a node that still follows whoever had it
+/// must not have its data replaced by that of another shard.
+pub(crate) fn of_shard(password: &str, shard_lease: &str) -> String {
+    sha256(&format!("{password}\n{shard_lease}"))
+}
+
 fn sha256(password: &str) -> String {
     Sha256::digest(password.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
@@ -201,6 +207,15 @@ mod tests {
         let on =
             rendered(&start(true, StartRole::Primary { slots: vec![], epoch: 1 }), "Redis server v=7.0.15");
         assert!(on.iter().any(|line| line.starts_with("user kagami-replication on #")));
+    }
+
+    #[test]
+    fn p1_a_node_of_another_shard_cannot_log_in_as_a_replica() {
+        let of = |shard: &str| of_shard("secret", shard);
+        assert_eq!(of("dva-0001"), of("dva-0001"));
+        assert_ne!(of("dva-0001"), of("dva-0002"));
+        assert_ne!(of("dva-0001"), of_shard("other", "dva-0001"));
+        assert!(of("dva-0001").bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
 
     #[test]

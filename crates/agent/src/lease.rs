@@ -1,7 +1,7 @@
 //! The shard's Lease, asked of the apiserver: the guard's third witness.
 
 use crate::args::{Api, Settings};
-use crate::guard::{LEASE_EVERY_MS, Witness};
+use crate::guard::LEASE_EVERY_MS;
 use crate::node::Node;
 use crate::writes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -96,12 +96,16 @@ async fn ask(node: Arc<Node>, apiserver: Arc<Apiserver>) {
             let term = lease.spec.lease_transitions.unwrap_or(0);
             let ours = lease.spec.holder_identity.as_deref() == Some(node.settings.node.as_str());
             let now = node.now_ms();
-            let mut state = node.state();
-            let facts = state.facts();
-            if facts.term != term || !ours {
-                tracing::warn!(term, own_term = facts.term, holder = ?lease.spec.holder_identity, "the shard's lease");
+            let (own_term, raised) = {
+                let mut state = node.state();
+                (state.term, state.leased(now, asked_ms, term, ours))
+            };
+            if own_term != term || !ours {
+                tracing::warn!(term, own_term, holder = ?lease.spec.holder_identity, "the shard's lease");
             }
-            state.guard.hear(now, facts, Witness::Lease { asked_ms, term, ours });
+            if raised {
+                node.write_down.notify_one();
+            }
         }
         Err(error) => tracing::debug!(%error, "the shard's lease could not be read"),
     }

@@ -77,6 +77,7 @@ async fn spawn(node: &Arc<Node>, start: Start) -> Result<(Boot, oneshot::Receive
     let (program, version) = node.version.get_or_try_init(|| version(node)).await?;
     let agent_password = secret(&settings.secrets_dir, "agent-password")?;
     let replication_password = secret(&settings.secrets_dir, "replication-password")?;
+    let replication_password = config::of_shard(&replication_password, &settings.shard_lease);
     let cluster = config::cluster_enabled(&start);
     let note = prepare_data(node, &start, cluster).await?;
     let text = config::render(

@@ -616,6 +616,16 @@ impl<H> State<H> {
         raised
     }
 
+    /// The shard's lease as the apiserver told it, asked for at that time. Says whether the term rose; then it is to be written down:
+    /// whatever term denied the guard is one that the operator has to outbid, also where somebody deleted the lease meanwhile.
+    pub fn leased(&mut self, now_ms: u64, asked_ms: u64, term: u64, ours: bool) -> bool {
+        let facts = self.facts();
+        self.guard.hear(now_ms, facts, Witness::Lease { asked_ms, term, ours });
+        let raised = term > self.term;
+        self.term = self.term.max(term);
+        raised
+    }
+
     /// The engine's process runs.
     pub fn begin(&mut self, life: Life<H>, now_ms: u64) {
         self.engine = EngineState::Starting;

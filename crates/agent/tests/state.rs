@@ -94,6 +94,20 @@ fn p2_a_fence_outlasts_an_engine_that_does_not_answer() {
     assert!(state.guard.fenced(), "the later term is not forgotten either");
 }
 
+/// Found by the simulator (seed 10396): the lease was deleted and made anew with the term before, which confirmed nothing any more.
+#[test]
+fn p4_a_term_that_the_lease_denied_it_with_is_told_so_that_it_is_outbid() {
+    let mut state = primary();
+    let before = state.term;
+    assert!(state.leased(1_000, 900, before + 1, false));
+    assert!(state.guard.fenced());
+    assert_eq!(state.term, before + 1);
+    assert!(!state.leased(1_100, 1_000, before, true), "an older answer");
+    assert!(state.guard.fenced() && state.term == before + 1);
+    assert!(state.confirm(2_000, (before + 2, true), 1_900, Some(1_990)));
+    assert!(!state.guard.fenced());
+}
+
 #[test]
 fn p2_a_primary_that_does_not_answer_its_agent_is_guarded_all_the_same() {
     let mut state = primary();

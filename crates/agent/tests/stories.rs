@@ -175,6 +175,29 @@ async fn an_engine_that_restarts_empty_is_no_source_of_replication() {
     assert_eq!(refused.code(), Some("MASTERDOWN"));
 }
 
+/// Found by the simulator (seed 151 of 3x2): the last copy of a shard came back, followed its dead successor's address, and took over
+/// the data of another shard's primary, which had that address by then.
+#[tokio::test]
+async fn p1_a_primary_of_another_shard_at_a_recycled_address_replaces_nobodys_data() {
+    let (_a, _to_a, b, to_b) = pair(1000).await;
+    let stranger = Node::run("dva-0002-001", Setup::default());
+    let to_stranger = Operator::of(&stranger).await;
+    to_stranger.start(stranger.start(primary(), false)).await;
+    fill(&mut stranger.client().await.unwrap(), 3).await;
+    let mut engine = b.client().await.unwrap();
+    let (host, port) = (&stranger.address.host, stranger.address.port);
+    redis::cmd("REPLICAOF").arg(host).arg(port).query_async::<()>(&mut engine).await.unwrap();
+    to_b.until("a link to the stranger that stays down", |report| {
+        let link = report.engine.as_ref().and_then(|engine| engine.link.as_ref());
+        link.is_some_and(|link| link.port == port && !link.up && link.parted == Some(true))
+    })
+    .await;
+    assert_eq!(count(&mut engine).await, 1000);
+    let info: String =
+        redis::cmd("INFO").arg("stats").query_async(&mut stranger.client().await.unwrap()).await.unwrap();
+    assert!(info.contains("sync_full:0\r\n"), "{info}");
+}
+
 #[tokio::test]
 async fn a_promotion_keeps_every_key_and_the_handover_is_complete() {
     let (a, to_a, b, to_b) = pair(5000).await;
@@ -336,6 +359,7 @@ async fn the_shards_lease_is_a_witness_and_a_higher_term_in_it_is_a_no() {
     operator.send(&ToAgent::Confirm { term: 1, guard: true, heard_ms: None });
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(operator.report().await.fenced, "an operator that does not know of the higher term");
+    lease.send((2, "dva-0001-001".to_owned())).unwrap();
     operator.send(&ToAgent::Confirm { term: 2, guard: true, heard_ms: None });
     operator.until("writes again", |report| !report.fenced && report.term == 2).await;
 }

@@ -317,3 +317,53 @@ fn p4_a_primary_without_slots_that_has_a_history_is_told_to_follow() {
     assert!(followed.contains("order 0001-001 term 3: replicate"), "{followed}");
     assert!(planned(0).contains("wait FormingCluster 0001-001"), "its agent is at it");
 }
+
+/// Found by the simulator (seeds 20297 31321): the operator stood still, the one it had relieved came back first, and was taken for
+/// elected while the holder, which it did not hear yet, served.
+#[test]
+fn p2_the_one_before_the_holder_is_not_taken_for_elected_while_the_holder_cannot_be_asked() {
+    let planned = |holder: &str| {
+        let text = format!(
+            "1x3 cluster formed\n lease 0001 term 5 holder 0001-002 previous 0001-001 cause silence since 6000 served
+             0001-001 primary 1913 data 3 1913 fenced\n 0001-002 {holder} data 5 1913\n 0001-003 parked boot 2"
+        );
+        table(&draw(&text).plan().1)
+    };
+    assert!(
+        !planned("primary 1913 silent 2000").contains("raise 0001"),
+        "{}",
+        planned("primary 1913 silent 2000")
+    );
+}
+
+/// Found by the simulator (seed 21675): it came back from a partition in which others had claimed its slots twice, was promoted by the
+/// epoch that its own engine knew, heard of the newer claim, and deleted its keys.
+#[test]
+fn p1_who_has_not_heard_of_the_newest_claim_to_its_slots_is_not_promoted_by_an_older_one() {
+    let planned = |known: u64| {
+        let mut scene = draw(
+            "2x2 cluster formed\n lease 0001 term 4 holder 0001-002 previous 0001-001 cause death since 50 served
+             lease 0002 holder 0002-001 served\n 0001-001 parked boot 2\n 0001-002 replica 643\n 0002-001 primary 9\n 0002-002 replica 9 of 0002-001",
+        );
+        let slots = scene.desired.shards[0].slots.clone();
+        for (node, epoch) in [("0001-002", known), ("0002-001", 6)] {
+            let engine = scene.report(node).engine.as_mut().unwrap();
+            let mut cluster = (**engine.cluster.as_ref().unwrap()).clone();
+            cluster.current_epoch = epoch;
+            for line in &mut cluster.nodes {
+                line.epoch = line.epoch.min(epoch);
+            }
+            if node == "0002-001" {
+                let mut gone = cluster.nodes[0].clone();
+                (gone.id, gone.myself, gone.primary, gone.epoch) = ("gone".into(), false, true, 5);
+                gone.slots = slots.ranges();
+                cluster.nodes.push(gone);
+            }
+            engine.cluster = Some(cluster.into());
+        }
+        table(&scene.plan().1)
+    };
+    let waits = planned(4);
+    assert!(!waits.contains("promote") && waits.contains("wait PrimaryDown 0001-002"), "{waits}");
+    assert!(planned(5).contains("order 0001-002 term 4: promote"), "{}", planned(5));
+}

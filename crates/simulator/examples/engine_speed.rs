@@ -21,6 +21,7 @@ fn config(n: u32) -> EngineConfig {
         repl_timeout_ms: 60_000,
         ping_every_ms: 10_000,
         backlog_writes: 10_000,
+        password: 1,
         source_open: true,
         stale_reads: true,
         electable: true,

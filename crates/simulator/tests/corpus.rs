@@ -159,12 +159,12 @@ fn an_interrupted_migration_is_ended_whatever_else_goes_wrong() {
 fn each_planted_bug_is_found() {
     let found = [
         (Mutant::PromotesTheOlder, 1),
-        (Mutant::NoFenceBound, 881),
+        (Mutant::NoFenceBound, 953),
         (Mutant::NeverFences, 1),
         (Mutant::ForgetsOwners, 58),
-        (Mutant::DeletedIsDead, 681),
+        (Mutant::DeletedIsDead, 920),
         (Mutant::UnknownIsDown, 24),
-        (Mutant::NoHandOver, 25),
+        (Mutant::NoHandOver, 33),
         (Mutant::RecreatesOverData, 19),
         (Mutant::DropsFinalizerEarly, 6),
         (Mutant::TwoLeaders, 38),

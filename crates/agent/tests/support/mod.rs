@@ -195,7 +195,7 @@ impl Node {
             .env("POD_IP", "127.0.0.1")
             .env("KAGAMI_API", if setup.apiserver.is_some() { "in-cluster" } else { "disabled" })
             .env("KAGAMI_NAMESPACE", "default")
-            .env("KAGAMI_SHARD_LEASE", "dva-0001")
+            .env("KAGAMI_SHARD_LEASE", name.rsplit_once('-').map_or(name, |(shard, _)| shard))
             .env("KAGAMI_ACCOUNT_DIR", secrets.path())
             .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
             .env("KUBERNETES_SERVICE_PORT", setup.apiserver.unwrap_or(1).to_string())

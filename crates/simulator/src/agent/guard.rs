@@ -4,7 +4,7 @@ use super::GUARD_TICK_MS;
 use crate::mutant::Mutant;
 use crate::script::Party;
 use crate::world::{Event, World};
-use kagami_agent::guard::{LEASE_EVERY_MS, Witness};
+use kagami_agent::guard::LEASE_EVERY_MS;
 use kagami_agent::state::{Fence, GUARD_PAUSE_MS};
 
 impl World {
@@ -80,8 +80,9 @@ impl World {
         let Some(agent) = place.agent.as_mut() else { return };
         if let Some((term, holder)) = lease {
             let ours = holder == place.node;
-            let facts = agent.state.facts();
-            agent.state.guard.hear(now, facts, Witness::Lease { asked_ms, term, ours });
+            if agent.state.leased(now, asked_ms, term, ours) {
+                self.keep_note(pod);
+            }
         }
     }
 }

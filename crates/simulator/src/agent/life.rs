@@ -65,6 +65,7 @@ impl World {
                 .and_then(|period| period.parse::<u64>().ok())
                 .map_or(10_000, |period| period * 1_000),
             backlog_writes: 10_000,
+            password: self.pods[pod].shard as u64,
             source_open: !replica || self.mutant == Some(Mutant::SourceAlwaysOpen),
             stale_reads: !replica || cluster,
             electable: !replica,

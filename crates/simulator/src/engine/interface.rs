@@ -152,6 +152,8 @@ pub struct EngineConfig {
     pub ping_every_ms: Ms,
     /// `repl-backlog-size`, in writes.
     pub backlog_writes: usize,
+    /// Which replication password it has, and uses: each shard has its own.
+    pub password: u64,
     /// Whether the replication user may log in from the start (`user repl on`).
     pub source_open: bool,
     /// `replica-serve-stale-data`.

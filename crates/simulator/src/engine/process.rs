@@ -70,6 +70,7 @@ pub struct Engine {
     pub(super) cluster: Option<Cluster>,
     pub(super) on_disk: disk::State,
     pub(super) source_open: bool,
+    pub(super) password: u64,
     /// Directives that are only remembered.
     pub(super) others: std::collections::BTreeMap<String, String>,
     pub(super) load_us_per_write: u64,
@@ -118,6 +119,7 @@ impl Engine {
             loading: None,
             on_disk: disk::State::new(disk, config.save_every_ms, now),
             source_open: config.source_open,
+            password: config.password,
             others: std::collections::BTreeMap::new(),
             load_us_per_write: config.load_us_per_write,
             backlog_writes: config.backlog_writes,

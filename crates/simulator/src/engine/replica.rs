@@ -123,7 +123,11 @@ impl Engine {
                 source.heard_ms = now;
                 let to = source.addr;
                 let (replid, offset) = self.repl.resume.unwrap_or((ReplId::default(), -1));
-                self.send_repl(to, connection, Repl::Psync { replid, offset, announce: self.settings.own });
+                self.send_repl(
+                    to,
+                    connection,
+                    Repl::Psync { password: self.password, replid, offset, announce: self.settings.own },
+                );
             }
             Link::Receiving { until_ms, .. } if now >= *until_ms => self.begin_replacing(),
             Link::Loading { until_ms, .. } if now >= *until_ms => self.finish_replacing(),
@@ -235,7 +239,11 @@ impl Engine {
 
     pub(super) fn repl_packet(&mut self, from: Ip, connection: u64, repl: Repl) {
         match repl {
-            Repl::Psync { replid, offset, announce } => {
+            // Refused before anything is said of histories, like whoever may not log in at all.
+            Repl::Psync { password, announce, .. } if password != self.password => {
+                self.send_repl(announce, connection, Repl::Denied);
+            }
+            Repl::Psync { replid, offset, announce, .. } => {
                 self.psync(from, connection, replid, offset, announce)
             }
             Repl::Ack { offset } => self.acknowledge(from, connection, offset),

@@ -22,6 +22,7 @@ pub(super) fn config(n: u32, cluster: bool) -> EngineConfig {
         ping_every_ms: 10_000,
         backlog_writes: 10_000,
         source_open: true,
+        password: 1,
         stale_reads: true,
         electable: true,
         load_us_per_write: 10,

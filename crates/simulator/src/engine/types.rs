@@ -115,7 +115,7 @@ pub(crate) enum Bus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Repl {
     /// A replica asks to go on after an offset of a history; the first packet of its connection.
-    Psync { replid: ReplId, offset: i64, announce: Addr },
+    Psync { password: u64, replid: ReplId, offset: i64, announce: Addr },
     /// The source refuses: the user is off, it loads, or it has no link itself.
     Denied,
     /// Going on, under this history.

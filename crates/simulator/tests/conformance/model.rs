@@ -94,6 +94,7 @@ impl World for ModelWorld {
             ping_every_ms: 10_000,
             backlog_writes: 100_000,
             source_open: true,
+            password: 1,
             stale_reads: true,
             electable: true,
             load_us_per_write: 5,

@@ -1,9 +1,9 @@
 //! How a replica is promoted: by proof, not by shape; and never beside a primary that may accept writes (P2).
 
 use super::View;
-use crate::desired::ClusterMode;
+use crate::desired::{ClusterMode, Desired, DesiredShard};
 use crate::engine::NODE_TIMEOUT_MS;
-use crate::observed::{Agent, ShardLease, is_primary};
+use crate::observed::{Agent, Observed, ShardLease, is_primary};
 use crate::plan::Plan;
 use crate::plan::step::Order;
 use kagami_api::reason::Reason;
@@ -16,10 +16,38 @@ const ELECTION_SLACK_MS: u64 = 500;
 /// An engine tells in whole seconds for how long its link is down.
 const LINK_SECOND_MS: u64 = 1_000;
 
+/// P1: the epoch of a claim to the shard's slots that others know, and that is newer than any that a node's engine has heard of. A
+/// takeover bumps what its engine knows: it would be outbid as soon as it hears of that claim, and delete its keys.
+pub(crate) fn newer_claim(
+    group: &Desired,
+    shard: &DesiredShard,
+    observed: &Observed,
+    node: &str,
+) -> Option<u64> {
+    let known = observed.engine(node)?.cluster.as_ref()?.current_epoch;
+    let others = group.shards.iter().flat_map(|shard| &shard.nodes).filter(|each| each.name != node);
+    let views = others.filter_map(|each| observed.engine(&each.name)?.cluster.as_ref());
+    let claims = views.flat_map(|view| &view.nodes).filter(|line| shard.slots.meets(&line.slots));
+    claims.map(|line| line.epoch).max().filter(|newest| *newest > known)
+}
+
 impl View<'_> {
     /// Orders the holder of the term to become the primary, unless another one may still accept writes.
     pub(super) fn promote(&self, lease: &ShardLease, boot: &Boot, plan: &mut Plan) {
         if self.rivalled(lease, plan) {
+            return;
+        }
+        let elects = self.elects(lease);
+        if !elects && let Some(newer) = newer_claim(self.group, self.shard, self.observed, &lease.holder) {
+            plan.wait(
+                Reason::PrimaryDown,
+                &lease.holder,
+                format!(
+                    "its engine has not heard of the newest claim to its slots yet (epoch {newer}): by an older one it would lose \
+                     them again, and its keys; that comes with the first packet from any node of the cluster"
+                ),
+            );
+            plan.again(50);
             return;
         }
         plan.order(Order {
@@ -27,7 +55,7 @@ impl View<'_> {
             boot,
             term: lease.term,
             role: Some(Role::Replica),
-            command: Command::Promote { min_offset: None, wait_ms: 0, force: self.elects(lease) },
+            command: Command::Promote { min_offset: None, wait_ms: 0, force: elects },
             reason: Reason::FailoverComplete,
         });
         let from = lease.previous.as_ref().map_or("an unknown node", |(node, _)| node.as_str());

@@ -45,6 +45,12 @@ impl View<'_> {
                     other.data_term() > report.data_term() && its.replid != engine.replid
                 })
             })
+            // P2: nor was the one that the holder relieved, or was to relieve, while the holder cannot be asked whether it serves.
+            .filter(|(node, report, _)| {
+                let relieved = |(of, boot): &(String, Boot)| of == node && *boot == report.boot;
+                self.observed.report(&lease.holder).is_some()
+                    || !lease.previous.as_ref().is_some_and(relieved)
+            })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
         // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
         if (lease.cause == Cause::Handover || lease.undoing().is_some())
