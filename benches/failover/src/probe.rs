@@ -22,6 +22,8 @@ const EVERY: Duration = Duration::from_millis(1);
 /// How long a client waits for a connection, and for an answer.
 const CONNECT: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_millis(500);
+/// How long redis-py is waited for once the others write again: as long as its retries of dead addresses take, and some.
+const PYTHON_WAIT: Duration = Duration::from_secs(15);
 /// Writes through the cluster client that wait at a time, at most.
 const IN_FLIGHT: usize = 500;
 /// A cluster client that brings nothing to an end for this long is given up for a new one, as a service does that watches its
@@ -83,6 +85,8 @@ pub(crate) struct Probe {
     log: Arc<Log>,
     stop: watch::Sender<bool>,
     thread: JoinHandle<Result<()>>,
+    /// Whether redis-py writes, too.
+    python: bool,
 }
 
 /// What the clients have seen.
@@ -141,6 +145,7 @@ impl Probe {
             .with_context(|| format!("{path} (only the local cluster can be measured)"))?;
         let log = Arc::new(Log::default());
         let (stop, stopped) = watch::channel(false);
+        let python = targets.python.is_some();
         let written = log.clone();
         let thread = std::thread::spawn(move || {
             // This thread alone moves; those that it starts follow it.
@@ -149,12 +154,13 @@ impl Probe {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(write(targets, written, stopped))
         });
-        Ok(Self { log, stop, thread })
+        Ok(Self { log, stop, thread, python })
     }
 
     /// Waits until writes go on at another node than the old primary, and through the library.
     pub(crate) async fn goes_on(&self, at: Instant, old: &str, limit: Duration) -> Result<()> {
         let until = Instant::now() + limit;
+        let mut patience = None;
         loop {
             if self.thread.is_finished() {
                 bail!("the clients have ended");
@@ -165,7 +171,12 @@ impl Probe {
                 && direct > at
                 && library > direct
             {
-                return Ok(());
+                // redis-py may be at its retries still; where it does not come back, its gap lasts until the end.
+                let python = locked(&self.log.python).last().map(|ack| ack.at);
+                let waited = *patience.get_or_insert_with(Instant::now);
+                if !self.python || python.is_some_and(|python| python > direct) || waited.elapsed() > PYTHON_WAIT {
+                    return Ok(());
+                }
             }
             ensure!(
                 Instant::now() < until,
@@ -179,6 +190,7 @@ impl Probe {
 
     /// Ends the clients; gaps count if they end after the fault.
     pub(crate) fn stop(self, at: Instant) -> Result<Observation> {
+        let end = Instant::now();
         self.stop.send_replace(true);
         match self.thread.join() {
             Ok(outcome) => outcome?,
@@ -194,9 +206,9 @@ impl Probe {
             })
             .collect();
         Ok(Observation {
-            direct_ms: longest_gap(&locked(&self.log.direct), at),
-            library_ms: longest_gap(&locked(&self.log.library), at),
-            python_ms: longest_gap(&locked(&self.log.python), at),
+            direct_ms: longest_gap(&locked(&self.log.direct), at, end),
+            library_ms: longest_gap(&locked(&self.log.library), at, end),
+            python_ms: longest_gap(&locked(&self.log.python), at, end),
             errors: self.log.errors.load(Ordering::Relaxed),
             python_errors: self.log.python_errors.load(Ordering::Relaxed),
             stuck: self.log.stuck.load(Ordering::Relaxed),
@@ -205,8 +217,12 @@ impl Probe {
     }
 }
 
-fn longest_gap(acks: &[Ack], at: Instant) -> f64 {
-    let mut times: Vec<Instant> = acks.iter().map(|ack| ack.at).collect();
+/// Of those that end after the fault; who wrote no more has one until the end.
+fn longest_gap(acks: &[Ack], at: Instant, end: Instant) -> f64 {
+    if acks.is_empty() {
+        return f64::NAN;
+    }
+    let mut times: Vec<Instant> = acks.iter().map(|ack| ack.at).chain([end]).collect();
     times.sort();
     let gaps = times.windows(2).filter(|pair| pair[1] >= at).map(|pair| pair[1] - pair[0]);
     gaps.max().map_or(f64::NAN, |gap| gap.as_secs_f64() * 1_000.0)
