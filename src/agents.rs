@@ -383,12 +383,20 @@ impl Line {
     async fn say(&self, stream: &mut Stream, heard_ms: Option<u64>) -> Result<(), String> {
         let confirm = locked(&self.confirm).clone();
         let frame = match confirm {
-            Some(Confirm { term, guard, boot, .. }) if self.is_in(&boot) && self.fresh.holds() => {
+            // On a new connection its first beat is waited for: without one, the agent would count from when it reads this.
+            Some(Confirm { term, guard, boot, .. })
+                if self.is_in(&boot) && self.fresh.holds() && (heard_ms.is_some() || !self.asks()) =>
+            {
                 ToAgent::Confirm { term, guard, heard_ms }
             }
             _ => ToAgent::Beat,
         };
         send(stream, &frame).await
+    }
+
+    /// Whether the agent's beats say when they were sent.
+    fn asks(&self) -> bool {
+        locked(&self.heard).report.as_ref().is_some_and(|report| report.vocabulary >= 5)
     }
 
     fn is_in(&self, boot: &Boot) -> bool {

@@ -174,7 +174,10 @@ impl Probe {
                 // redis-py may be at its retries still; where it does not come back, its gap lasts until the end.
                 let python = locked(&self.log.python).last().map(|ack| ack.at);
                 let waited = *patience.get_or_insert_with(Instant::now);
-                if !self.python || python.is_some_and(|python| python > direct) || waited.elapsed() > PYTHON_WAIT {
+                if !self.python
+                    || python.is_some_and(|python| python > direct)
+                    || waited.elapsed() > PYTHON_WAIT
+                {
                     return Ok(());
                 }
             }

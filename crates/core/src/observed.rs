@@ -538,11 +538,13 @@ impl Observed {
         passed && !heard
     }
 
-    /// For how long a primary of that life is silent, if its agent counts each witness from when it was asked for.
+    /// For how long a primary of that life is silent, if its agent counts each witness from when it was asked for. An order that
+    /// makes it the primary is one, too, from when it is carried out: so only if it was one by its own last word.
     pub fn asks_its_witnesses(&self, node: &str, boot: &Boot) -> Option<u64> {
         match &self.nodes.get(node)?.agent {
             Agent::Silent { silent_ms, last } if last.boot == *boot && last.vocabulary >= 5 => {
-                Some(*silent_ms)
+                let primary = last.engine.as_ref().is_some_and(|engine| engine.role == Some(Role::Primary));
+                primary.then_some(*silent_ms)
             }
             _ => None,
         }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use kagami_core::observed::Agent;
 use support::{assert_plan, draw, engine_id, table};
 
 const OTHERS: &str = "lease 0002 holder 0002-001 served\n lease 0003 holder 0003-001 served
@@ -366,4 +367,30 @@ fn p1_who_has_not_heard_of_the_newest_claim_to_its_slots_is_not_promoted_by_an_o
     let waits = planned(4);
     assert!(!waits.contains("promote") && waits.contains("wait PrimaryDown 0001-002"), "{waits}");
     assert!(planned(5).contains("order 0001-002 term 4: promote"), "{}", planned(5));
+}
+
+#[test]
+fn p2_who_was_made_the_primary_after_its_last_word_counts_from_when_the_order_was_carried_out() {
+    let known = |last: &str| {
+        let scene = draw(&format!(
+            "1x2 plain formed\n lease 0001 holder 0001-001 served\n 0001-001 silent 9000 {last}"
+        ));
+        let (name, seen) = scene.observed.nodes.iter().find(|(name, _)| name.ends_with("0001-001")).unwrap();
+        let Agent::Silent { last, .. } = &seen.agent else { panic!("it is silent") };
+        scene.observed.asks_its_witnesses(name, &last.boot)
+    };
+    assert_eq!((known("primary 100"), known("replica 100 of 0001-002")), (Some(9_000), None));
+}
+
+#[test]
+fn p2_a_paused_primary_that_gets_the_role_back_is_confirmed_once_the_one_between_can_no_longer_write() {
+    let confirmed = |paused: &str, known_ms: u64| {
+        let scene = draw(&format!(
+            "1x2 cluster formed\n lease 0001 term 3 holder 0001-001 previous 0001-002 cause adopted since {known_ms} served
+             0001-001 primary 100 {paused}\n 0001-002 silent 9000 primary 100 old-agent"
+        ));
+        !scene.plan().1.confirms.is_empty()
+    };
+    assert!(confirmed("", 100), "what writes already is not stopped by silence about it");
+    assert!(!confirmed("fenced", 2_999) && confirmed("fenced", 3_000));
 }

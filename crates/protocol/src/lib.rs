@@ -48,8 +48,9 @@ pub const FENCE_SILENCE_MS: u64 = 1_500;
 /// A question that was asked before the term rose is answered with the old term; this is how long that may count.
 pub const LEASE_HOLDS_MS: u64 = 800;
 /// How long after bytes were written an acknowledgement of them still counts, in milliseconds: replicas acknowledge each second,
-/// also those that receive nothing any more.
-pub const ACKNOWLEDGED_MS: u64 = 1_000;
+/// also those that receive nothing any more. A second, a tick of the engine, and a look of the agent: who receives the pings of a
+/// second is not to lose any of its worth.
+pub const ACKNOWLEDGED_MS: u64 = 1_300;
 /// What is added to an agent's own bounds before the operator relies on them, in milliseconds: its tick and the
 /// pause itself.
 pub const FENCE_MARGIN_MS: u64 = 300;

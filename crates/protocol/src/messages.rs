@@ -722,9 +722,10 @@ impl Link {
         self.up || self.parted.map_or(self.down_ms < crate::FENCE_SILENCE_MS, |parted| !parted)
     }
 
-    /// As [`Self::acknowledges`], for a primary whose agent counts acknowledgements from when their bytes were written.
+    /// As [`Self::acknowledges`], for a primary whose agent counts acknowledgements from when their bytes were written: from the last
+    /// byte that came on, whatever became of the link.
     pub fn sustains(&self) -> bool {
-        self.acknowledges() && self.lost != Some(true)
+        self.lost.map_or_else(|| self.acknowledges(), |lost| !lost)
     }
 
     /// Whether the link is up by the engine's word alone: only asking anew tells whether anybody is there.

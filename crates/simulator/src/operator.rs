@@ -741,7 +741,7 @@ impl World {
         let fresh = self.fresh(operator);
         let Some(dial) = self.process(operator, process).and_then(|own| own.dials.get(&node)) else { return };
         let frame = match (&dial.confirm, &dial.report) {
-            (Some(confirm), Some(report)) if report.boot == confirm.boot && fresh => {
+            (Some(confirm), Some(report)) if report.boot == confirm.boot && fresh && heard_ms.is_some() => {
                 ToAgent::Confirm { term: confirm.term, guard: confirm.guard, heard_ms }
             }
             _ => ToAgent::Beat,

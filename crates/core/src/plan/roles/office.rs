@@ -21,6 +21,11 @@ impl View<'_> {
         if let Some(outcome) = self.better_copy(lease, plan) {
             return outcome;
         }
+        // P2: what paused its own writes is not to go on before whoever it follows in the role can no longer write.
+        let paused = self.observed.report(node).is_some_and(|report| report.fenced);
+        if paused && !self.may_serve(lease, plan) {
+            return Some(primary);
+        }
         plan.confirms.push(Confirm {
             node: node.clone(),
             boot: lease.boot.clone(),

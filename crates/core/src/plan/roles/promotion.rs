@@ -1,6 +1,6 @@
 //! How a replica is promoted: by proof, not by shape; and never beside a primary that may accept writes (P2).
 
-use super::View;
+use super::{View, may_be_met};
 use crate::desired::{ClusterMode, Desired, DesiredShard};
 use crate::engine::NODE_TIMEOUT_MS;
 use crate::observed::{Agent, Observed, ShardLease, is_primary};
@@ -16,19 +16,25 @@ const ELECTION_SLACK_MS: u64 = 500;
 /// An engine tells in whole seconds for how long its link is down.
 const LINK_SECOND_MS: u64 = 1_000;
 
-/// P1: the epoch of a claim to the shard's slots that others know, and that is newer than any that a node's engine has heard of. A
-/// takeover bumps what its engine knows: it would be outbid as soon as it hears of that claim, and delete its keys.
-pub(crate) fn newer_claim(
+/// The newest epoch of a claim to the shard's slots that the engines of others know; its own claim counts as long as they know it.
+pub(super) fn newest_claim(
     group: &Desired,
     shard: &DesiredShard,
     observed: &Observed,
     node: &str,
 ) -> Option<u64> {
-    let known = observed.engine(node)?.cluster.as_ref()?.current_epoch;
     let others = group.shards.iter().flat_map(|shard| &shard.nodes).filter(|each| each.name != node);
-    let views = others.filter_map(|each| observed.engine(&each.name)?.cluster.as_ref());
+    let met = others.filter(|each| may_be_met(group, observed, &each.name));
+    let views = met.filter_map(|each| observed.engine(&each.name)?.cluster.as_ref());
     let claims = views.flat_map(|view| &view.nodes).filter(|line| shard.slots.meets(&line.slots));
-    claims.map(|line| line.epoch).max().filter(|newest| *newest > known)
+    claims.map(|line| line.epoch).max()
+}
+
+/// P1: that epoch, if it is newer than any that a node's engine has heard of. A takeover bumps what its engine knows: it would be
+/// outbid as soon as it hears of that claim, and delete its keys.
+fn newer_claim(group: &Desired, shard: &DesiredShard, observed: &Observed, node: &str) -> Option<u64> {
+    let known = observed.engine(node)?.cluster.as_ref()?.current_epoch;
+    newest_claim(group, shard, observed, node).filter(|newest| *newest > known)
 }
 
 impl View<'_> {

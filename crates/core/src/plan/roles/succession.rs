@@ -1,6 +1,7 @@
 //! The holder does not serve (yet, or any more): who succeeds it, and when that is safe.
 
 use super::View;
+use super::promotion::newest_claim;
 use super::rebirth::Way;
 use crate::desired::ClusterMode;
 use crate::observed::{Agent, Cause, Life, ShardLease, is_primary};
@@ -45,11 +46,15 @@ impl View<'_> {
                     other.data_term() > report.data_term() && its.replid != engine.replid
                 })
             })
-            // P2: nor was the one that the holder relieved, or was to relieve, while the holder cannot be asked whether it serves.
-            .filter(|(node, report, _)| {
+            // P2: nor was the one that the holder relieved, or was to relieve, while the holder cannot be asked whether it serves;
+            // but where a majority that could have elected it knows of no other claim.
+            .filter(|(node, report, engine)| {
                 let relieved = |(of, boot): &(String, Boot)| of == node && *boot == report.boot;
+                let known = engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch);
                 self.observed.report(&lease.holder).is_some()
                     || !lease.previous.as_ref().is_some_and(relieved)
+                    || self.majority_lives()
+                        && newest_claim(self.group, self.shard, self.observed, node) <= Some(known)
             })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
         // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
