@@ -167,11 +167,11 @@ fn each_planted_bug_is_found() {
         (Mutant::NoHandOver, 33),
         (Mutant::RecreatesOverData, 19),
         (Mutant::DropsFinalizerEarly, 6),
-        (Mutant::TwoLeaders, 38),
+        (Mutant::TwoLeaders, 66),
         (Mutant::EmptyPrimaryServes, 6),
         (Mutant::SourceAlwaysOpen, 1),
-        (Mutant::NoFences, 40),
-        (Mutant::ActsBeforeIntent, 3),
+        (Mutant::NoFences, 33),
+        (Mutant::ActsBeforeIntent, 5),
     ];
     for (mutant, seed) in found {
         let script = Script::draw(seed, None);
