@@ -383,10 +383,7 @@ impl Line {
     async fn say(&self, stream: &mut Stream, heard_ms: Option<u64>) -> Result<(), String> {
         let confirm = locked(&self.confirm).clone();
         let frame = match confirm {
-            // On a new connection its first beat is waited for: without one, the agent would count from when it reads this.
-            Some(Confirm { term, guard, boot, .. })
-                if self.is_in(&boot) && self.fresh.holds() && (heard_ms.is_some() || !self.asks()) =>
-            {
+            Some(Confirm { term, guard, boot, .. }) if self.may_confirm(&boot, heard_ms) => {
                 ToAgent::Confirm { term, guard, heard_ms }
             }
             _ => ToAgent::Beat,
@@ -394,13 +391,13 @@ impl Line {
         send(stream, &frame).await
     }
 
-    /// Whether the agent's beats say when they were sent.
-    fn asks(&self) -> bool {
-        locked(&self.heard).report.as_ref().is_some_and(|report| report.vocabulary >= 5)
-    }
-
-    fn is_in(&self, boot: &Boot) -> bool {
-        locked(&self.heard).report.as_ref().is_some_and(|report| report.boot == *boot)
+    /// Only the life that was reported last, by a leader; and on a new connection not before its first beat, where the agent's beats
+    /// say when they were sent: without one, it would count from when it reads this.
+    fn may_confirm(&self, boot: &Boot, heard_ms: Option<u64>) -> bool {
+        let heard = locked(&self.heard);
+        let asked = |report: &Report| heard_ms.is_some() || !report.dates_witnesses();
+        heard.report.as_deref().is_some_and(|report| report.boot == *boot && asked(report))
+            && self.fresh.holds()
     }
 
     fn beat(&self, boot: &Boot, offset: Option<i64>) {

@@ -1,7 +1,7 @@
 //! Self-fencing (promise P2), pure: a guarded primary that heard no witness for [`FENCE_SILENCE_MS`] pauses its writes.
 //!
 //! A witness counts from when it was *asked for*, not from when it was read: a confirmation from the beat that it answers, the
-//! lease from the question (and not for long), an acknowledgement from when its bytes were written, or a second later. So whatever
+//! lease from the question (and not for long), an acknowledgement until [`ACKNOWLEDGED_MS`] after its bytes were written. So whatever
 //! the network holds back keeps nobody writing, and the operator knows without a guess when a silent primary has paused.
 //!
 //! A frozen agent that wakes finds old confirmations in its buffers. Hence, once the silence was too long, a confirmation counts

@@ -542,7 +542,7 @@ impl Observed {
     /// makes it the primary is one, too, from when it is carried out: so only if it was one by its own last word.
     pub fn asks_its_witnesses(&self, node: &str, boot: &Boot) -> Option<u64> {
         match &self.nodes.get(node)?.agent {
-            Agent::Silent { silent_ms, last } if last.boot == *boot && last.vocabulary >= 5 => {
+            Agent::Silent { silent_ms, last } if last.boot == *boot && last.dates_witnesses() => {
                 let primary = last.engine.as_ref().is_some_and(|engine| engine.role == Some(Role::Primary));
                 primary.then_some(*silent_ms)
             }
@@ -554,7 +554,7 @@ impl Observed {
     pub fn heard_by(&self, node: &str) -> Option<&str> {
         let seen = self.nodes.get(node)?;
         let host = seen.pod.as_ref()?.ip.as_deref()?;
-        let exact = matches!(&seen.agent, Agent::Silent { last, .. } if last.vocabulary >= 5);
+        let exact = matches!(&seen.agent, Agent::Silent { last, .. } if last.dates_witnesses());
         self.nodes.keys().map(String::as_str).find(|each| {
             self.link(each).is_some_and(|link| {
                 link.host == host && if exact { link.sustains() } else { link.acknowledges() }

@@ -612,6 +612,11 @@ pub struct Unanswered {
 }
 
 impl Report {
+    /// Whether its agent counts each witness from when it was asked for, and its beats say when they were sent.
+    pub fn dates_witnesses(&self) -> bool {
+        self.vocabulary >= 5
+    }
+
     /// Whether the node's volume is short of space, or its engine could not write what it had to.
     pub fn is_short(&self) -> bool {
         let volume = |volume: &Volume| {

@@ -239,12 +239,9 @@ impl Engine {
 
     pub(super) fn repl_packet(&mut self, from: Ip, connection: u64, repl: Repl) {
         match repl {
-            // Refused before anything is said of histories, like whoever may not log in at all.
-            Repl::Psync { password, announce, .. } if password != self.password => {
-                self.send_repl(announce, connection, Repl::Denied);
-            }
-            Repl::Psync { replid, offset, announce, .. } => {
-                self.psync(from, connection, replid, offset, announce)
+            Repl::Psync { password, replid, offset, announce } => {
+                let known = password == self.password;
+                self.psync(from, connection, known, (replid, offset), announce)
             }
             Repl::Ack { offset } => self.acknowledge(from, connection, offset),
             answer => self.answer_of_source(from, connection, answer),

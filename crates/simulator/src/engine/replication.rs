@@ -164,10 +164,17 @@ impl Engine {
         }
     }
 
-    /// A replica asks to follow.
-    pub(super) fn psync(&mut self, peer: Ip, connection: u64, replid: ReplId, offset: i64, announce: Addr) {
+    /// A replica asks to follow, with a password that is known here, or not.
+    pub(super) fn psync(
+        &mut self,
+        peer: Ip,
+        connection: u64,
+        known: bool,
+        (replid, offset): (ReplId, i64),
+        announce: Addr,
+    ) {
         let unlinked = self.repl.source.as_ref().is_some_and(|source| !source.is_up());
-        if !self.source_open || self.loading.is_some() || unlinked {
+        if !known || !self.source_open || self.loading.is_some() || unlinked {
             self.send_repl(announce, connection, Repl::Denied);
             return;
         }

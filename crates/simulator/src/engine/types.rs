@@ -116,7 +116,7 @@ pub(crate) enum Bus {
 pub(crate) enum Repl {
     /// A replica asks to go on after an offset of a history; the first packet of its connection.
     Psync { password: u64, replid: ReplId, offset: i64, announce: Addr },
-    /// The source refuses: the user is off, it loads, or it has no link itself.
+    /// The source refuses: the user is off, or its password another, it loads, or it has no link itself.
     Denied,
     /// Going on, under this history.
     Continue { replid: ReplId },

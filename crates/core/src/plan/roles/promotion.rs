@@ -1,9 +1,9 @@
 //! How a replica is promoted: by proof, not by shape; and never beside a primary that may accept writes (P2).
 
 use super::{View, may_be_met};
-use crate::desired::{ClusterMode, Desired, DesiredShard};
+use crate::desired::ClusterMode;
 use crate::engine::NODE_TIMEOUT_MS;
-use crate::observed::{Agent, Observed, ShardLease, is_primary};
+use crate::observed::{Agent, ShardLease, is_primary};
 use crate::plan::Plan;
 use crate::plan::step::Order;
 use kagami_api::reason::Reason;
@@ -16,27 +16,6 @@ const ELECTION_SLACK_MS: u64 = 500;
 /// An engine tells in whole seconds for how long its link is down.
 const LINK_SECOND_MS: u64 = 1_000;
 
-/// The newest epoch of a claim to the shard's slots that the engines of others know; its own claim counts as long as they know it.
-pub(super) fn newest_claim(
-    group: &Desired,
-    shard: &DesiredShard,
-    observed: &Observed,
-    node: &str,
-) -> Option<u64> {
-    let others = group.shards.iter().flat_map(|shard| &shard.nodes).filter(|each| each.name != node);
-    let met = others.filter(|each| may_be_met(group, observed, &each.name));
-    let views = met.filter_map(|each| observed.engine(&each.name)?.cluster.as_ref());
-    let claims = views.flat_map(|view| &view.nodes).filter(|line| shard.slots.meets(&line.slots));
-    claims.map(|line| line.epoch).max()
-}
-
-/// P1: that epoch, if it is newer than any that a node's engine has heard of. A takeover bumps what its engine knows: it would be
-/// outbid as soon as it hears of that claim, and delete its keys.
-fn newer_claim(group: &Desired, shard: &DesiredShard, observed: &Observed, node: &str) -> Option<u64> {
-    let known = observed.engine(node)?.cluster.as_ref()?.current_epoch;
-    newest_claim(group, shard, observed, node).filter(|newest| *newest > known)
-}
-
 impl View<'_> {
     /// Orders the holder of the term to become the primary, unless another one may still accept writes.
     pub(super) fn promote(&self, lease: &ShardLease, boot: &Boot, plan: &mut Plan) {
@@ -44,7 +23,7 @@ impl View<'_> {
             return;
         }
         let elects = self.elects(lease);
-        if !elects && let Some(newer) = newer_claim(self.group, self.shard, self.observed, &lease.holder) {
+        if !elects && let Some(newer) = self.newer_claim(&lease.holder) {
             plan.wait(
                 Reason::PrimaryDown,
                 &lease.holder,
@@ -69,6 +48,22 @@ impl View<'_> {
             true,
             format!("Failover from primary node {from} to replica node {} completed", lease.holder),
         );
+    }
+
+    /// The newest epoch of a claim to the shard's slots that the engines of others know; its own claim counts as long as they know it.
+    pub(super) fn newest_claim(&self, node: &str) -> Option<u64> {
+        let others = self.group.shards.iter().flat_map(|shard| &shard.nodes).filter(|each| each.name != node);
+        let met = others.filter(|each| may_be_met(self.group, self.observed, &each.name));
+        let views = met.filter_map(|each| self.observed.engine(&each.name)?.cluster.as_ref());
+        let claims = views.flat_map(|view| &view.nodes).filter(|line| self.shard.slots.meets(&line.slots));
+        claims.map(|line| line.epoch).max()
+    }
+
+    /// P1: that epoch, if it is newer than any that a node's engine has heard of. A takeover bumps what its engine knows: it would be
+    /// outbid as soon as it hears of that claim, and delete its keys.
+    fn newer_claim(&self, node: &str) -> Option<u64> {
+        let known = self.observed.engine(node)?.cluster.as_ref()?.current_epoch;
+        self.newest_claim(node).filter(|newest| *newest > known)
     }
 
     /// Whether the living primaries are asked for their votes, which is the better fence where death is not proven, and the

@@ -1,7 +1,6 @@
 //! The holder does not serve (yet, or any more): who succeeds it, and when that is safe.
 
 use super::View;
-use super::promotion::newest_claim;
 use super::rebirth::Way;
 use crate::desired::ClusterMode;
 use crate::observed::{Agent, Cause, Life, ShardLease, is_primary};
@@ -53,8 +52,7 @@ impl View<'_> {
                 let known = engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch);
                 self.observed.report(&lease.holder).is_some()
                     || !lease.previous.as_ref().is_some_and(relieved)
-                    || self.majority_lives()
-                        && newest_claim(self.group, self.shard, self.observed, node) <= Some(known)
+                    || self.majority_lives() && self.newest_claim(node) <= Some(known)
             })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
         // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
