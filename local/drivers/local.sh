@@ -205,10 +205,15 @@ print(*sorted(t for i in m for t in i.get("RepoTags") or [])) if isinstance(m, l
 
 # The processes of a container, by its cgroup, whose command line matches; "pid1" is the first process of its PID namespace.
 container_processes() { # namespace pod container pattern
-  local node id dir pid line statuses
-  read -r node statuses <<<"$(k -n "$1" get pod "$2" -o 'jsonpath={.spec.nodeName} {range .status.containerStatuses[*]}{.name}={.containerID} {end}{range .status.initContainerStatuses[*]}{.name}={.containerID} {end}{range .status.ephemeralContainerStatuses[*]}{.name}={.containerID} {end}')"
-  [ -n "$node" ] || die "the pod $1/$2 is not there, or not on a node yet"
-  id=$(tr ' ' '\n' <<<"$statuses" | sed -n "s|^$3=containerd://||p")
+  local node id dir pid line statuses tries
+  # A container runs, and may have spoken, a while before the kubelet says so.
+  for tries in $(seq 20); do
+    read -r node statuses <<<"$(k -n "$1" get pod "$2" -o 'jsonpath={.spec.nodeName} {range .status.containerStatuses[*]}{.name}={.containerID} {end}{range .status.initContainerStatuses[*]}{.name}={.containerID} {end}{range .status.ephemeralContainerStatuses[*]}{.name}={.containerID} {end}')"
+    [ -n "$node" ] || die "the pod $1/$2 is not there, or not on a node yet"
+    id=$(tr ' ' '\n' <<<"$statuses" | sed -n "s|^$3=containerd://||p")
+    [ -z "$id" ] && [ "$tries" -lt 20 ] || break
+    sleep 0.5
+  done
   [ -n "$id" ] || die "the pod $1/$2 has no started container $3"
   dir=$(find "$(cgroup_tracking)/kagami/$node" -type d -name "$id" -print -quit 2>/dev/null)
   [ -n "$dir" ] || die "the container $3 of $1/$2 is not running on $node"
