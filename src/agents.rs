@@ -54,7 +54,7 @@ struct Connection {
     ip: String,
     heard: Arc<Mutex<Heard>>,
     orders: mpsc::Sender<Request>,
-    confirm: Arc<Mutex<Option<Confirm>>>,
+    confirm: Arc<Mutex<Option<(Confirm, Instant)>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -180,9 +180,11 @@ impl Agents {
     /// From now on these primaries of a group are confirmed with each beat, and no others of the group.
     pub(crate) fn confirm(&self, namespace: &str, nodes: &[String], confirms: &[Confirm]) {
         let connections = locked(&self.connections);
+        let now = Instant::now();
         for node in nodes {
             if let Some(connection) = connections.get(&(namespace.to_owned(), node.clone())) {
-                *locked(&connection.confirm) = confirms.iter().find(|confirm| confirm.node == *node).cloned();
+                let confirm = confirms.iter().find(|confirm| confirm.node == *node);
+                *locked(&connection.confirm) = confirm.map(|confirm| (confirm.clone(), now));
             }
         }
     }
@@ -255,7 +257,7 @@ struct Line {
     ip: String,
     tls: Arc<rustls::ClientConfig>,
     heard: Arc<Mutex<Heard>>,
-    confirm: Arc<Mutex<Option<Confirm>>>,
+    confirm: Arc<Mutex<Option<(Confirm, Instant)>>>,
     wake: Wake,
     group: ObjectRef<ReplicationGroup>,
 }
@@ -383,20 +385,22 @@ impl Line {
     async fn say(&self, stream: &mut Stream, heard_ms: Option<u64>) -> Result<(), String> {
         let confirm = locked(&self.confirm).clone();
         let frame = match confirm {
-            Some(Confirm { term, guard, boot, .. }) if self.may_confirm(&boot, heard_ms) => {
-                ToAgent::Confirm { term, guard, heard_ms }
+            Some((confirm, since)) if self.may_confirm(&confirm, since, heard_ms) => {
+                ToAgent::Confirm { term: confirm.term, guard: confirm.guard, heard_ms }
             }
             _ => ToAgent::Beat,
         };
         send(stream, &frame).await
     }
 
-    /// Only the life that was reported last, by a leader; and on a new connection not before its first beat, where the agent's beats
+    /// Only the life that was reported last, in its time, by a leader; and on a new connection not before its first beat, where the agent's beats
     /// say when they were sent: without one, it would count from when it reads this.
-    fn may_confirm(&self, boot: &Boot, heard_ms: Option<u64>) -> bool {
+    fn may_confirm(&self, confirm: &Confirm, since: Instant, heard_ms: Option<u64>) -> bool {
         let heard = locked(&self.heard);
         let asked = |report: &Report| heard_ms.is_some() || !report.dates_witnesses();
-        heard.report.as_deref().is_some_and(|report| report.boot == *boot && asked(report))
+        let in_time = confirm.for_ms.is_none_or(|ms| since.elapsed() < Duration::from_millis(ms));
+        heard.report.as_deref().is_some_and(|report| report.boot == confirm.boot && asked(report))
+            && in_time
             && self.fresh.holds()
     }
 

@@ -166,7 +166,10 @@ fn a_group_at_rest_has_an_empty_plan() {
         let (_, plan) = scene.plan();
         assert!(plan.is_met() && plan.again_ms.is_none());
         let boot = support::boot("g-0001-001", 1);
-        assert_eq!(plan.confirms, [Confirm { node: "g-0001-001".into(), boot, term: 1, guard: true }]);
+        assert_eq!(
+            plan.confirms,
+            [Confirm { node: "g-0001-001".into(), boot, term: 1, guard: true, for_ms: None }]
+        );
     }
 }
 
@@ -792,7 +795,11 @@ fn a_primary_that_is_asked_to_go_hands_over_first() {
             "raise 0001 to term 2 holder 0001-002 (handover)
              hand over 0001-001 -> 0001-002 term 2",
         );
-        assert!(scene.plan().1.confirms.is_empty(), "the old primary is no longer confirmed");
+        let confirms = scene.plan().1.confirms;
+        assert!(
+            matches!(&*confirms, [Confirm { term: 1, for_ms: Some(1_000), .. }]),
+            "until it is asked to pause: {confirms:?}"
+        );
     }
 }
 

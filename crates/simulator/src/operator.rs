@@ -84,7 +84,8 @@ struct Dial {
     line: Option<u64>,
     report: Option<Shared<Report>>,
     heard: Option<Ms>,
-    confirm: Option<Confirm>,
+    /// Whom to confirm, and since when.
+    confirm: Option<(Confirm, Ms)>,
     pause: Ms,
     since: Ms,
     /// Since when its engine is heard to hold a whole copy.
@@ -535,7 +536,8 @@ impl World {
         for (nodes, confirms) in confirms {
             for node in nodes {
                 if let Some(dial) = own.dials.get_mut(&node) {
-                    dial.confirm = confirms.iter().find(|confirm| confirm.node == node).cloned();
+                    let confirm = confirms.iter().find(|confirm| confirm.node == node);
+                    dial.confirm = confirm.map(|confirm| (confirm.clone(), now));
                 }
             }
         }
@@ -741,7 +743,12 @@ impl World {
         let fresh = self.fresh(operator);
         let Some(dial) = self.process(operator, process).and_then(|own| own.dials.get(&node)) else { return };
         let frame = match (&dial.confirm, &dial.report) {
-            (Some(confirm), Some(report)) if report.boot == confirm.boot && fresh && heard_ms.is_some() => {
+            (Some((confirm, since)), Some(report))
+                if report.boot == confirm.boot
+                    && fresh
+                    && heard_ms.is_some()
+                    && confirm.for_ms.is_none_or(|ms| now < since + ms) =>
+            {
                 ToAgent::Confirm { term: confirm.term, guard: confirm.guard, heard_ms }
             }
             _ => ToAgent::Beat,

@@ -33,6 +33,8 @@ pub struct Confirm {
     pub term: u64,
     /// Whether another copy could be promoted.
     pub guard: bool,
+    /// For how long it is confirmed at most, in milliseconds from now on; `None`: until another plan.
+    pub for_ms: Option<u64>,
 }
 
 /// Something that is not done now, and why.

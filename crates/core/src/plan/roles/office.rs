@@ -6,7 +6,12 @@ use crate::observed::{Cause, ShardLease};
 use crate::plan::{Act, Confirm, HandOver, Plan, Primary, Step};
 use crate::slots::SlotSet;
 use kagami_api::reason::Reason;
-use kagami_protocol::{Report, Role};
+use kagami_protocol::{FENCE_BOUND_MS, FENCE_MARGIN_MS, FENCE_SILENCE_MS, Report, Role};
+
+/// For how long a primary that is to hand over is confirmed in the term before. P2: what was confirmed last ends, with the silence
+/// that it allows, before the bound that counts from the new term.
+const RELIEVED_WITHIN_MS: u64 = 1_000;
+const _: () = assert!(RELIEVED_WITHIN_MS + FENCE_SILENCE_MS + FENCE_MARGIN_MS <= FENCE_BOUND_MS);
 
 impl View<'_> {
     /// The holder serves: confirm it, note it, and hand over if it has to go.
@@ -31,6 +36,7 @@ impl View<'_> {
             boot: lease.boot.clone(),
             term: lease.term,
             guard: self.shard.nodes.len() > 1,
+            for_ms: None,
         });
         if let Some(cluster) = &engine.cluster {
             self.claim(lease, cluster, plan);
@@ -142,9 +148,13 @@ impl View<'_> {
             plan.again(100);
             return Some(primary);
         }
-        // The old primary is no longer confirmed from the moment the term is raised.
-        plan.confirms.retain(|confirm| confirm.node != lease.holder);
+        // On a busy machine the term's way takes longer than a primary may go unheard. Its own term counts until the pause tells it
+        // of the next one.
+        let dated = self.observed.report(&lease.holder).is_some_and(Report::dates_witnesses);
+        let confirmed = plan.confirms.iter().find(|confirm| dated && confirm.node == lease.holder).cloned();
         let raised = self.raise(Some(lease), to, report, Cause::Handover, plan);
+        plan.confirms
+            .extend(confirmed.map(|confirm| Confirm { for_ms: Some(RELIEVED_WITHIN_MS), ..confirm }));
         plan.tell(false, why);
         self.perform_hand_over(&raised, plan)
     }
