@@ -3,6 +3,7 @@
 mod support;
 
 use kagami_core::observed::Agent;
+use kagami_protocol::ClusterNode;
 use support::{assert_plan, draw, engine_id, table};
 
 const OTHERS: &str = "lease 0002 holder 0002-001 served\n lease 0003 holder 0003-001 served
@@ -104,13 +105,23 @@ fn p1_a_primary_of_an_earlier_term_that_comes_back_was_not_elected() {
          lease 0003 term 1 holder 0003-001 served\n 0003-001 primary 5\n 0003-002 replica 5 of 0003-001\n 0003-003 replica 5 of 0003-001";
     let planned = |fenced: &str| {
         let text = format!("3x3 cluster formed\n {}\n {others}", first(fenced));
-        table(&draw(&text).plan().1)
+        let mut scene = draw(&text);
+        let slots = scene.desired.shards[0].slots.ranges();
+        // The claim of 0001-002, which is gone.
+        let gone =
+            ClusterNode { id: "gone".into(), primary: true, epoch: 9, slots, ..ClusterNode::default() };
+        scene.cluster("0002-001").nodes.push(gone);
+        scene.cluster("0001-003").current_epoch = 9;
+        table(&scene.plan().1)
     };
     let waits = planned("");
     assert!(waits.contains("wait FencingPrimary 0001-001") && !waits.contains("raise 0001"), "{waits}");
     assert!(!waits.contains("0001-003 term 3: promote"), "{waits}");
     let fenced = planned("fenced");
     assert!(fenced.contains("order 0001-003 term 3: promote"), "{fenced}");
+    // Seed 21933: one whose claim is the newest that a majority knows was elected, although another has a later term's history.
+    let planned = table(&draw(&format!("3x3 cluster formed\n {}\n {others}", first(""))).plan().1);
+    assert!(planned.contains("raise 0001 to term 4 holder 0001-001 (adopted)"), "{planned}");
     // One that its fellow replica follows was elected, although only the follower has learnt of the latest term.
     let text = format!(
         "3x3 cluster formed\n lease 0001 term 2 holder 0001-002 served\n 0001-001 primary 300 data 1 300\n 0001-002 parked boot 2

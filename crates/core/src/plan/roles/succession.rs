@@ -36,23 +36,27 @@ impl View<'_> {
             return None;
         }
         let copies = self.live_copies();
+        // A majority that could have elected it knows of its claim, and of no newer one.
+        let undisputed = |node: &str, engine: &EngineView| {
+            let known = engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch);
+            self.majority_lives() && self.newest_claim(node).is_some_and(|newest| newest <= known)
+        };
         let (node, report, _) = copies
             .iter()
             .filter(|(node, _, engine)| *node != lease.holder && is_primary(engine))
             // P1: a primary of an earlier term that was cut off and came back was not elected, whatever slots it claims.
-            .filter(|(_, report, engine)| {
-                !copies.iter().any(|(_, other, its)| {
+            .filter(|(node, report, engine)| {
+                let later = |(_, other, its): &(&str, &Report, &EngineView)| {
                     other.data_term() > report.data_term() && its.replid != engine.replid
-                })
+                };
+                !copies.iter().any(later) || undisputed(node, engine)
             })
-            // P2: nor was the one that the holder relieved, or was to relieve, while the holder cannot be asked whether it serves;
-            // but where a majority that could have elected it knows of no other claim.
+            // P2: nor was the one that the holder relieved, or was to relieve, while the holder cannot be asked whether it serves.
             .filter(|(node, report, engine)| {
                 let relieved = |(of, boot): &(String, Boot)| of == node && *boot == report.boot;
-                let known = engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch);
                 self.observed.report(&lease.holder).is_some()
                     || !lease.previous.as_ref().is_some_and(relieved)
-                    || self.majority_lives() && self.newest_claim(node) <= Some(known)
+                    || undisputed(node, engine)
             })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
         // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
@@ -97,8 +101,9 @@ impl View<'_> {
                     );
                     return self.succeed(lease, Cause::Death, plan);
                 }
-                // P1: between the term and the start a better volume may have come back.
-                let best = self.best_volume(Some(lease)).filter(|best| *best != lease.holder);
+                // P1: between the term and the start a better volume may have come back; beside a stale live copy only one that outruns it.
+                let outruns_all = |volume: &str| rivals.iter().all(|(live, ..)| self.outruns(volume, live));
+                let best = self.best_volume_of(Some(lease), outruns_all).filter(|best| *best != lease.holder);
                 if lease.cause == Cause::Empty && best.is_some()
                     || lease.cause == Cause::Restore
                         && lease.undoing().is_none()
@@ -106,7 +111,7 @@ impl View<'_> {
                             self.observed.reach(best) > self.observed.reach(&lease.holder)
                         })
                 {
-                    return self.no_live_copy(lease, plan);
+                    return self.succeed(lease, Cause::Death, plan);
                 }
                 if !self.may_serve(lease, plan) {
                     return None;
