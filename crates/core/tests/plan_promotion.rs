@@ -122,6 +122,14 @@ fn p1_a_primary_of_an_earlier_term_that_comes_back_was_not_elected() {
     // Seed 21933: one whose claim is the newest that a majority knows was elected, although another has a later term's history.
     let planned = table(&draw(&format!("3x3 cluster formed\n {}\n {others}", first(""))).plan().1);
     assert!(planned.contains("raise 0001 to term 4 holder 0001-001 (adopted)"), "{planned}");
+    // Of two claims of one epoch the engines move no slot: neither shows who was elected.
+    let mut scene = draw(&format!("3x3 cluster formed\n {}\n {others}", first("")));
+    let own = scene.cluster("0001-001").my_epoch;
+    let slots = scene.desired.shards[0].slots.ranges();
+    let gone = ClusterNode { id: "gone".into(), primary: true, epoch: own, slots, ..ClusterNode::default() };
+    scene.cluster("0002-001").nodes.push(gone);
+    let planned = table(&scene.plan().1);
+    assert!(!planned.contains("raise 0001"), "{planned}");
     // One that its fellow replica follows was elected, although only the follower has learnt of the latest term.
     let text = format!(
         "3x3 cluster formed\n lease 0001 term 2 holder 0001-002 served\n 0001-001 primary 300 data 1 300\n 0001-002 parked boot 2

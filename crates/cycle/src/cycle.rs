@@ -267,7 +267,7 @@ impl<W: World> Cycle<'_, W> {
         }
     }
 
-    /// Before anything is done: whoever is no longer to be the primary is no longer confirmed.
+    /// Before anything is done: whoever is no longer to be the primary is no longer confirmed, or for a moment until it is asked to pause.
     fn confirm(&self, frozen: &Frozen, planned: &Plan) {
         let nodes: Vec<String> = frozen
             .desired

@@ -50,13 +50,29 @@ impl View<'_> {
         );
     }
 
-    /// The newest epoch of a claim to the shard's slots that the engines of others know; its own claim counts as long as they know it.
-    pub(super) fn newest_claim(&self, node: &str) -> Option<u64> {
-        let others = self.group.shards.iter().flat_map(|shard| &shard.nodes).filter(|each| each.name != node);
+    /// The claims to the shard's slots that the engines of others know, by epoch and id; a node's own counts as long as they know it.
+    fn claims(&self, node: &str) -> impl Iterator<Item = (u64, &str)> {
+        let others =
+            self.group.shards.iter().flat_map(|shard| &shard.nodes).filter(move |each| each.name != node);
         let met = others.filter(|each| may_be_met(self.group, self.observed, &each.name));
         let views = met.filter_map(|each| self.observed.engine(&each.name)?.cluster.as_ref());
         let claims = views.flat_map(|view| &view.nodes).filter(|line| self.shard.slots.meets(&line.slots));
-        claims.map(|line| line.epoch).max()
+        claims.map(|line| (line.epoch, line.id.as_str()))
+    }
+
+    /// The newest epoch of those claims.
+    fn newest_claim(&self, node: &str) -> Option<u64> {
+        self.claims(node).map(|(epoch, _)| epoch).max()
+    }
+
+    /// Whether the others' engines know a node's claim to the shard's slots, and none that is as new. P1: of two of one epoch the
+    /// engines move no slot, so neither shows who was elected.
+    pub(super) fn is_newest_claimant(&self, node: &str) -> bool {
+        let Some(newest) = self.newest_claim(node) else { return false };
+        let view = self.observed.engine(node).and_then(|engine| engine.cluster.as_ref());
+        view.is_some_and(|view| {
+            view.my_epoch == newest && self.claims(node).all(|(epoch, id)| epoch < newest || id == view.my_id)
+        })
     }
 
     /// P1: that epoch, if it is newer than any that a node's engine has heard of. A takeover bumps what its engine knows: it would be

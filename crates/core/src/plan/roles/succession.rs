@@ -36,11 +36,8 @@ impl View<'_> {
             return None;
         }
         let copies = self.live_copies();
-        // A majority that could have elected it knows of its claim, and of no newer one.
-        let undisputed = |node: &str, engine: &EngineView| {
-            let known = engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch);
-            self.majority_lives() && self.newest_claim(node).is_some_and(|newest| newest <= known)
-        };
+        // A majority that could have elected it lives, and its claim is the newest that is known.
+        let undisputed = |node: &str| self.majority_lives() && self.is_newest_claimant(node);
         let (node, report, _) = copies
             .iter()
             .filter(|(node, _, engine)| *node != lease.holder && is_primary(engine))
@@ -49,14 +46,16 @@ impl View<'_> {
                 let later = |(_, other, its): &(&str, &Report, &EngineView)| {
                     other.data_term() > report.data_term() && its.replid != engine.replid
                 };
-                !copies.iter().any(later) || undisputed(node, engine)
+                // A later term's primary, which may be about to claim, is passed over by nobody's election.
+                let mut others = copies.iter().filter(|copy| later(copy));
+                others.all(|(.., its)| its.role == Some(Role::Replica) && undisputed(node))
             })
             // P2: nor was the one that the holder relieved, or was to relieve, while the holder cannot be asked whether it serves.
-            .filter(|(node, report, engine)| {
+            .filter(|(node, report, _)| {
                 let relieved = |(of, boot): &(String, Boot)| of == node && *boot == report.boot;
                 self.observed.report(&lease.holder).is_some()
                     || !lease.previous.as_ref().is_some_and(relieved)
-                    || undisputed(node, engine)
+                    || undisputed(node)
             })
             .max_by_key(|(_, _, engine)| engine.cluster.as_ref().map_or(0, |cluster| cluster.my_epoch))?;
         // While a handover is under way the old primary is no winner of an election, it is the one to be relieved.
