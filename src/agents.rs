@@ -393,8 +393,8 @@ impl Line {
         send(stream, &frame).await
     }
 
-    /// Only the life that was reported last, in its time, by a leader; and on a new connection not before its first beat, where the agent's beats
-    /// say when they were sent: without one, it would count from when it reads this.
+    /// Only the life that was reported last, in its time, by a leader; and on a new connection not before its first beat, where the
+    /// agent's beats say when they were sent: without one, it would count from when it reads this.
     fn may_confirm(&self, confirm: &Confirm, since: Instant, heard_ms: Option<u64>) -> bool {
         let heard = locked(&self.heard);
         let asked = |report: &Report| heard_ms.is_some() || !report.dates_witnesses();

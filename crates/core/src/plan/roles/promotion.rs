@@ -65,6 +65,13 @@ impl View<'_> {
         self.claims(node).map(|(epoch, _)| epoch).max()
     }
 
+    /// P1: that epoch, if it is newer than any that a node's engine has heard of. A takeover bumps what its engine knows: it would be
+    /// outbid as soon as it hears of that claim, and delete its keys.
+    fn newer_claim(&self, node: &str) -> Option<u64> {
+        let known = self.observed.engine(node)?.cluster.as_ref()?.current_epoch;
+        self.newest_claim(node).filter(|newest| *newest > known)
+    }
+
     /// Whether the others' engines know a node's claim to the shard's slots, and none that is as new. P1: of two of one epoch the
     /// engines move no slot, so neither shows who was elected.
     pub(super) fn is_newest_claimant(&self, node: &str) -> bool {
@@ -73,13 +80,6 @@ impl View<'_> {
         view.is_some_and(|view| {
             view.my_epoch == newest && self.claims(node).all(|(epoch, id)| epoch < newest || id == view.my_id)
         })
-    }
-
-    /// P1: that epoch, if it is newer than any that a node's engine has heard of. A takeover bumps what its engine knows: it would be
-    /// outbid as soon as it hears of that claim, and delete its keys.
-    fn newer_claim(&self, node: &str) -> Option<u64> {
-        let known = self.observed.engine(node)?.cluster.as_ref()?.current_epoch;
-        self.newest_claim(node).filter(|newest| *newest > known)
     }
 
     /// Whether the living primaries are asked for their votes, which is the better fence where death is not proven, and the
